@@ -1,0 +1,40 @@
+"""The facts everything else speaks of. Frozen, importing nothing of the harness but the standard library.
+
+Must not: do I/O, read clocks, know how anything is measured.
+"""
+
+from __future__ import annotations
+
+from harness.model.facts import (
+    Answer,
+    Connection,
+    FaultWindow,
+    History,
+    Look,
+    Operation,
+    Outcome,
+    Pace,
+    RolloutStep,
+)
+from harness.model.promise import Promise
+from harness.model.verdict import Cause, Checker, Confidence, Finding, Status, Verdict, worst
+
+__all__ = [
+    "Answer",
+    "Cause",
+    "Checker",
+    "Confidence",
+    "Connection",
+    "FaultWindow",
+    "Finding",
+    "History",
+    "Look",
+    "Operation",
+    "Outcome",
+    "Pace",
+    "Promise",
+    "RolloutStep",
+    "Status",
+    "Verdict",
+    "worst",
+]
