@@ -1,0 +1,30 @@
+"""How a person registers, logs in, is recognised, writes and reads in this application.
+
+Declared steps become requests, and answers become meanings. Pure: must not send anything, keep
+cookies or read clocks; the traffic room does.
+"""
+
+from __future__ import annotations
+
+from harness.journeys.compiling import PLACEHOLDERS, compile_journeys
+from harness.journeys.judging import Judgement, judge, unexpected_outcome
+from harness.journeys.reply import Reply
+from harness.journeys.steps import Journey, Match, Request, Step
+from harness.journeys.taking import Take
+from harness.journeys.templates import MissingValueError, Template
+
+__all__ = [
+    "PLACEHOLDERS",
+    "Journey",
+    "Judgement",
+    "Match",
+    "MissingValueError",
+    "Reply",
+    "Request",
+    "Step",
+    "Take",
+    "Template",
+    "compile_journeys",
+    "judge",
+    "unexpected_outcome",
+]

@@ -1,0 +1,99 @@
+"""How a value is taken out of an answer for a later step: a form field, a header, a cookie, JSON, or a pattern.
+
+Must not: raise for any answer, however broken; a value that is not there is None.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+from typing import Any
+
+from harness.journeys.reply import Reply
+
+__all__ = ["TAKES_FROM", "Take"]
+
+TAKES_FROM = ("field", "header", "cookie", "json", "regex")
+
+# This much of a page is searched, for at most so many tags of this length: no hostile page may keep the one
+# traffic process busy.
+_SEARCHED_BYTES = 262_144
+_SEARCHED_TAGS = 1_000
+_INPUT = re.compile(r"<input\b", re.IGNORECASE)
+_ATTRIBUTES = re.compile(r"((?:[^>\"']|\"[^\"]{0,4096}\"|'[^']{0,4096}'){0,4096}+)>")
+_ATTRIBUTE = re.compile(r"([^\s=/>\"']+)(?:\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'>]+)))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Where one value comes from."""
+
+    source: str
+    """One of TAKES_FROM."""
+    key: str
+    """The name of the field, header or cookie, the dotted path in the JSON, or the pattern whose group 1 is taken."""
+
+    def from_reply(self, reply: Reply) -> str | None:
+        """The value, or None when the answer does not hold it."""
+        if self.source == "header":
+            return reply.header(self.key)
+        if self.source == "cookie":
+            return _cookie(reply.set_cookies, self.key)
+        if self.source == "json":
+            return _json_value(reply.body, self.key)
+        page = reply.body[:_SEARCHED_BYTES].decode("utf-8", "replace")
+        if self.source == "field":
+            return _form_field(page, self.key)
+        found = _pattern(self.key).search(page)
+        return found.group(1) if found else None
+
+
+@cache
+def _pattern(text: str) -> re.Pattern[str]:
+    return re.compile(text)
+
+
+def _form_field(page: str, name: str) -> str | None:
+    for start in islice(_INPUT.finditer(page), _SEARCHED_TAGS):
+        tag = _ATTRIBUTES.match(page, start.end())
+        if tag is None:
+            continue
+        attributes: dict[str, str] = {}
+        for found in _ATTRIBUTE.finditer(tag.group(1)):
+            value = next((group for group in found.groups()[1:] if group is not None), "")
+            attributes.setdefault(found.group(1).lower(), html.unescape(value))
+        if attributes.get("name") == name:
+            return attributes.get("value", "")
+    return None
+
+
+def _cookie(set_cookies: Sequence[str], name: str) -> str | None:
+    for line in set_cookies:
+        pair = line.partition(";")[0]
+        key, equals, value = pair.partition("=")
+        if equals and key.strip() == name:
+            return value.strip()
+    return None
+
+
+def _json_value(body: bytes, path: str) -> str | None:
+    """The value at a dotted path; a number in it is an index where a list is found. Only text, numbers and booleans."""
+    try:
+        value: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    for key in path.split("."):
+        if isinstance(value, dict) and key in value:
+            value = value[key]
+        elif isinstance(value, list) and key.isdecimal() and int(key) < len(value):
+            value = value[int(key)]
+        else:
+            return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, str | int | float) else None
