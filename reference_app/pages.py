@@ -1,0 +1,55 @@
+"""The pages as HTML. Everything that comes from outside is escaped here. Must not: decide anything."""
+
+from __future__ import annotations
+
+from html import escape
+
+__all__ = ["dashboard_page", "login_page", "message_page", "register_page"]
+
+
+def _page(title: str, body: str) -> str:
+    return (
+        '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>'
+        f"{escape(title)}</title></head>\n<body>\n<h1>{escape(title)}</h1>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def _csrf_field(csrf: str) -> str:
+    return f'<input type="hidden" name="csrf_token" value="{escape(csrf)}">'
+
+
+def _credentials_form(action: str, button: str, *, csrf: str, email: str, problem: str) -> str:
+    said = f'<p role="alert">{escape(problem)}</p>\n' if problem else ""
+    return (
+        f'{said}<form method="post" action="{action}">\n{_csrf_field(csrf)}\n'
+        f'<label>Email <input type="email" name="email" value="{escape(email)}" required></label>\n'
+        '<label>Password <input type="password" name="password" minlength="8" required></label>\n'
+        f"<button>{escape(button)}</button>\n</form>"
+    )
+
+
+def register_page(*, csrf: str, email: str = "", problem: str = "") -> str:
+    form = _credentials_form("/register", "Register", csrf=csrf, email=email, problem=problem)
+    return _page("Register", f'{form}\n<p><a href="/login">Log in</a></p>')
+
+
+def login_page(*, csrf: str, email: str = "", problem: str = "") -> str:
+    form = _credentials_form("/login", "Log in", csrf=csrf, email=email, problem=problem)
+    return _page("Log in", f'{form}\n<p><a href="/register">Register</a></p>')
+
+
+def dashboard_page(*, csrf: str, email: str) -> str:
+    field = _csrf_field(csrf)
+    return _page(
+        "Dashboard",
+        f"<p>You are logged in as <strong>{escape(email)}</strong>.</p>\n"
+        f'<form method="post" action="/notes">\n{field}\n'
+        '<label>Id <input name="id" required></label>\n<label>Text <input name="text" required></label>\n'
+        "<button>Write note</button>\n</form>\n"
+        f'<form method="post" action="/counter">\n{field}\n<button>Count</button>\n</form>\n'
+        f'<form method="post" action="/logout">\n{field}\n<button>Log out</button>\n</form>',
+    )
+
+
+def message_page(title: str, message: str) -> str:
+    return _page(title, f"<p>{escape(message)}</p>")
