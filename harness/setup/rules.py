@@ -1,0 +1,442 @@
+"""What the values of a setup must be to each other, such as a placeholder `{postgres.url}` and a table `[postgres]`.
+
+Each rule is a generator of mistakes over a setup whose single values are right. Must not: check a single value
+(that is `constraints`) or stop at the first mistake.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+
+from pydantic import JsonValue
+
+from harness.setup.messages import Key, Mistake, key_path, nearest, seen
+from harness.setup.models import JOURNEYS, METHODS, REQUIRED_JOURNEYS, Journey, Match, Setup, Step, Take
+from harness.setup.placeholders import (
+    JOURNEY_PLACEHOLDERS,
+    NODE_PLACEHOLDERS,
+    is_placeholder_name,
+    placeholder_mistakes,
+    placeholders_in,
+)
+
+__all__ = ["mistakes_between"]
+
+_ENV_NAME = re.compile(r"[^=\0\s]+")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_TAKEN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+_HEADERS_OF_THE_TRAFFIC = ("host", "connection", "content-length", "transfer-encoding", "cookie", "accept-encoding")
+_OF_A_RECORD = ("record", "text")
+
+# An example of each journey that must be there, for whoever has none.
+_EXAMPLES = {
+    "register": 'steps = [{ post = "/register", form = { email = "{user.email}", password = "{user.password}" }, '
+    "expect = { status = 303 } }]",
+    "login": 'steps = [{ post = "/login", form = { email = "{user.email}", password = "{user.password}" }, '
+    'expect = { status = 303, location = "/dashboard" } }]',
+    "whoami": 'steps = [{ get = "/dashboard", recognised = { status = 200, contains = "{user.email}" }, '
+    'logged_out = { status = 303, location = "/login*" } }]',
+}
+
+
+def mistakes_between(setup: Setup, *, known_promises: Collection[str] | None) -> Iterator[Mistake]:
+    """Every mistake in how the values of a setup go together. `known_promises`: their ids, None to let any pass."""
+    yield from _how_it_is_started(setup)
+    yield from _node_texts(setup)
+    yield from _instances_named(setup)
+    yield from _slow_path(setup)
+    yield from _session_store(setup)
+    yield from _journeys(setup.journey)
+    yield from _waived(setup.promises.waived, known_promises)
+
+
+# -- the application ------------------------------------------------------------------------------------------------
+
+
+def _how_it_is_started(setup: Setup) -> Iterator[Mistake]:
+    app = setup.app
+    if app.command is not None and app.image is not None:
+        yield Mistake(
+            ("app", "image"),
+            f"and app.command are both given (got {seen(app.image)} and {seen(app.command)}): keep one of them",
+            about=(("app", "command"),),
+        )
+    if app.command is None and app.image is None:
+        yield Mistake(
+            ("app", "command"),
+            'is missing: say how one instance is started, such as command = ["./server", "--listen", "{host}:{port}"], '
+            "or give app.image",
+            about=(("app", "image"),),
+        )
+    commands: list[tuple[Key, Sequence[str] | None]] = [
+        (("app", "command"), app.command),
+        (("rollout", "command"), setup.rollout.command),
+    ]
+    for key, command in commands:
+        if command is not None and not (command and command[0].strip()):
+            yield Mistake(key, f'must begin with a program (got {seen(command)}): write command = ["./server"]')
+    if app.command is None and app.image is not None and setup.rollout.command is not None:
+        yield Mistake(
+            ("rollout", "command"),
+            f"needs app.command (got app.image = {seen(app.image)}): an image brings its own command",
+            about=(("app", "command"), ("app", "image")),
+        )
+    yield from _told_its_port(setup)
+
+
+def _told_its_port(setup: Setup) -> Iterator[Mistake]:
+    """An instance that is not told its port cannot listen on it: the port is another in each run."""
+    if not setup.app.command:
+        return
+    for new_version in (False, True):
+        command = setup.command(new_version=new_version) or ()
+        for name in setup.app.names:
+            texts = (*command, *setup.env_of(name, new_version=new_version).values())
+            if not any("port" in placeholders_in(text) for text in texts):
+                which = "app.command" if not new_version else "rollout.command"
+                yield Mistake(
+                    ("rollout", "command") if new_version and setup.rollout.command else ("app", "command"),
+                    f"does not tell {name} its port (got {seen(command)}): put {{port}} into {which} or app.env, "
+                    'such as env = { PORT = "{port}" }',
+                    about=(("app", "env"), ("app", "instance_env"), ("rollout", "env")),
+                )
+                return
+
+
+def _node_texts(setup: Setup) -> Iterator[Mistake]:
+    """Placeholders in what starts the application, and names in its environment."""
+    app, rollout = setup.app, setup.rollout
+    environments: list[tuple[Key, Mapping[str, str]]] = [
+        (("app", "env"), app.env),
+        *((("app", "instance_env", name), env) for name, env in app.instance_env.items()),
+        (("rollout", "env"), rollout.env),
+    ]
+    texts: list[tuple[Key, str]] = [(("app", "directory"), app.directory)]
+    commands: list[tuple[Key, Sequence[str]]] = [
+        (("app", "command"), app.command or ()),
+        (("rollout", "command"), rollout.command or ()),
+    ]
+    for key, command in commands:
+        texts += [((*key, place), text) for place, text in enumerate(command)]
+    for key, env in environments:
+        for name, value in env.items():
+            texts.append(((*key, name), value))
+            if not _ENV_NAME.fullmatch(name):
+                yield Mistake(
+                    (*key, name), f'is no name for a variable (got {seen(name)}): it has no space and no "=" in it'
+                )
+    for key, text in texts:
+        if "\0" in text:
+            yield Mistake(key, f"holds a zero byte (got {seen(text)}): no program can be given one; take it out")
+        for says in placeholder_mistakes(text, NODE_PLACEHOLDERS):
+            yield Mistake(key, says)
+        for service, table in (("postgres", setup.postgres), ("redis", setup.redis)):
+            used = next((name for name in placeholders_in(text) if name.startswith(f"{service}.")), None)
+            if used in NODE_PLACEHOLDERS and table is None:
+                yield Mistake(
+                    key,
+                    f"uses {{{used}}}, and the setup has no {service}: add a table [{service}], it may be empty",
+                    about=((service,),),
+                )
+
+
+def _instances_named(setup: Setup) -> Iterator[Mistake]:
+    names = setup.app.names
+    named: list[tuple[Key, str]] = [(("app", "instance_env", name), name) for name in setup.app.instance_env]
+    named += [(("balancer", "pool", place), name) for place, name in enumerate(setup.balancer.pool or ())]
+    for key, name in named:
+        if name not in names:
+            yield Mistake(
+                key,
+                f"names no instance (got {seen(name)}): with app.instances = {setup.app.instances} they are "
+                f"{names[0]} to {names[-1]}",
+                about=(("app", "instances"),),
+            )
+
+
+def _slow_path(setup: Setup) -> Iterator[Mistake]:
+    slow = setup.app.slow
+    if slow is None:
+        return
+    yield from (Mistake(("app", "slow"), says) for says in placeholder_mistakes(slow, ["seconds"]))
+    if "seconds" not in placeholders_in(slow):
+        yield Mistake(
+            ("app", "slow"),
+            f'must hold {{seconds}} (got {seen(slow)}): write slow = "/slow?seconds={{seconds}}", or leave it out',
+        )
+
+
+def _session_store(setup: Setup) -> Iterator[Mistake]:
+    store = setup.sessions.store
+    missing = (store == "redis" and setup.redis is None) or (store == "postgres" and setup.postgres is None)
+    if missing:
+        yield Mistake(
+            ("sessions", "store"),
+            f"needs a table [{store}] (got {seen(store)}): add [{store}], it may be empty, or name another store",
+            about=((store,),),
+        )
+
+
+# -- journeys -------------------------------------------------------------------------------------------------------
+
+
+def _journeys(journeys: Mapping[str, Journey]) -> Iterator[Mistake]:
+    meant: set[str] = set()
+    for name in journeys:
+        if name not in JOURNEYS:
+            near = nearest(name, [each for each in JOURNEYS if each not in journeys])
+            meant.update([near] if near else [])
+            hint = f"did you mean {key_path(('journey', near))}?" if near else f"known here are {', '.join(JOURNEYS)}"
+            yield Mistake(("journey", name), f"is not a known journey: {hint}")
+    for name, purpose in REQUIRED_JOURNEYS.items():
+        if name not in journeys and name not in meant:
+            yield Mistake(("journey", name), f"is missing: say {purpose}, such as [journey.{name}] {_EXAMPLES[name]}")
+    if "read" in journeys and "write" not in journeys and "write" not in meant:
+        yield Mistake(("journey", "write"), "is missing: journey.read finds nothing that was not written before")
+    for name, journey in journeys.items():
+        key: Key = ("journey", name, "steps")
+        if not journey.steps:
+            yield Mistake(key, 'must have one step or more (got []): write steps = [{ get = "/login" }]')
+        for place, step in enumerate(journey.steps):
+            yield from _step((*key, place), step)
+        if journey.steps and name in JOURNEYS:
+            yield from _what_it_must_tell(name, (*key, len(journey.steps) - 1), journey)
+        yield from _journey_placeholders(name, journeys, key)
+
+
+def _step(key: Key, step: Step) -> Iterator[Mistake]:
+    methods = tuple(step.asked())
+    if len(methods) != 1:
+        yield Mistake(
+            key,
+            f"must have exactly one of {', '.join(METHODS)} (got {' and '.join(methods) or 'none'}): "
+            + ("make a step of each" if methods else 'write { get = "/login" }'),
+            about=tuple((*key, method) for method in METHODS),
+        )
+    if step.form is not None and step.json_body is not None:
+        yield Mistake(
+            (*key, "json"), f"stands beside a form (got {seen(step.json_body)}): keep one, a request has one body"
+        )
+    for name, body in (("form", step.form), ("json", step.json_body)):
+        if body is not None and step.get is not None:
+            yield Mistake((*key, name), f"has no place in a get (got {seen(body)}): write post instead of get")
+    for header, value in step.headers.items():
+        yield from _header((*key, "headers", header), header, value)
+    for name, take in step.take.items():
+        yield from _take((*key, "take", name), name, take)
+    for name, match in step.rules().items():
+        if match == Match():
+            yield Mistake(
+                (*key, name),
+                "must say something of the answer (got {}): with nothing it is true of every answer; write "
+                f"{name} = {{ status = 200 }}",
+                about=((*key, name),),
+            )
+    if step.recognised is not None and step.recognised == step.logged_out != Match():
+        yield Mistake(
+            (*key, "logged_out"),
+            f"is the same as recognised (got {seen(_plain(step.recognised))}): say by what the two answers differ",
+        )
+
+
+def _header(key: Key, header: str, value: str) -> Iterator[Mistake]:
+    if not _HEADER_NAME.fullmatch(header):
+        yield Mistake(key, f"is no name for a header (got {seen(header)}): use letters, digits and dashes")
+    elif header.lower() in _HEADERS_OF_THE_TRAFFIC:
+        yield Mistake(key, f"is set by the harness (got {seen(value)}): leave it out")
+    if re.search(r"[\r\n\0]", value):
+        yield Mistake(key, f"has more than one line (got {seen(value)}): a header is one line")
+
+
+def _take(key: Key, name: str, take: Take) -> Iterator[Mistake]:
+    if not _TAKEN_NAME.fullmatch(name):
+        yield Mistake(key, f"is no name for a value (got {seen(name)}): use letters, digits, dashes and underscores")
+    elif name in JOURNEY_PLACEHOLDERS or name == "seconds":
+        yield Mistake(key, f"is a name of the harness's own (got {seen(name)}): take it under another name")
+    given = take.given()
+    if len(given) != 1:
+        yield Mistake(
+            key,
+            f"must have exactly one of {', '.join(Take.KINDS)} (got {' and '.join(given) or 'none'}): "
+            f'write {name} = {{ field = "csrf_token" }}',
+            about=tuple((*key, kind) for kind in Take.KINDS),
+        )
+    for kind, text in given.items():
+        if not text:
+            yield Mistake((*key, kind), 'must not be empty (got ""): name what to take')
+    if take.regex:
+        try:
+            groups = re.compile(take.regex).groups
+        except re.error as error:
+            yield Mistake((*key, "regex"), f"is no regular expression (got {seen(take.regex)}): {error}")
+        else:
+            if groups == 0:
+                yield Mistake((*key, "regex"), f"has no group (got {seen(take.regex)}): put what to take into ( and )")
+
+
+def _what_it_must_tell(name: str, key: Key, journey: Journey) -> Iterator[Mistake]:
+    """The last step of a journey decides what it came to: it must say what success looks like."""
+    last = journey.steps[-1]
+    if name == "whoami":
+        yield from _who_is_recognised(key, last)
+    elif last.expect is None and last.recognised is None:
+        yield Mistake(
+            (*key, "expect"),
+            f"is missing: say how the answer shows that {_SUCCESS[name]}, such as expect = {_EXPECTED[name]}",
+        )
+    if name == "read" and last.expect is not None and not _names_record(last.expect.contains or ""):
+        yield Mistake(
+            (*key, "expect", "contains"),
+            f"must hold {{text}} (got {seen(last.expect.contains or '')}): a page without what was written is no proof "
+            'that it was kept; write contains = "{text}"',
+            about=((*key, "expect"),) if last.expect == Match() else (),
+        )
+    if name in ("write", "read"):
+        sent = [text for step in journey.steps for _, text in _sent_texts((), step)]
+        if not any(_names_record(text) for text in sent):
+            yield Mistake(
+                ("journey", name, "steps"),
+                "must say which record it is about (got no {record} and no {text}): put {record} "
+                + ("into the form or path" if name == "write" else "into the path"),
+                about=(("journey", name, "steps"),),
+            )
+
+
+_SUCCESS = {
+    "register": "the account exists",
+    "login": "the person is logged in",
+    "write": "the record was kept",
+    "read": "it is the record that was written",
+    "counter": "the number was raised",
+    "logout": "the person is logged out",
+}
+_EXPECTED = {
+    "register": "{ status = 303 }",
+    "login": '{ status = 303, location = "/dashboard" }',
+    "write": "{ status = 201 }",
+    "read": '{ status = 200, contains = "{text}" }',
+    "counter": "{ status = 200 }",
+    "logout": '{ status = 303, location = "/login*" }',
+}
+
+
+def _who_is_recognised(key: Key, step: Step) -> Iterator[Mistake]:
+    if step.recognised is None:
+        yield Mistake(
+            (*key, "recognised"),
+            "is missing: say how the page shows who is logged in, such as "
+            'recognised = { status = 200, contains = "{user.email}" }',
+        )
+    elif step.recognised != Match() and not placeholders_in(step.recognised.contains or ""):
+        contains = step.recognised.contains
+        yield Mistake(
+            (*key, "recognised", "contains"),
+            f"must name the person (got {seen(contains or '')}): a page that does not could be anybody's; "
+            'write contains = "{user.email}", and ask for a page that shows it',
+        )
+    if step.logged_out is None:
+        yield Mistake(
+            (*key, "logged_out"),
+            "is missing: say what a person who is not logged in gets, such as "
+            'logged_out = { status = 303, location = "/login*" }',
+        )
+
+
+def _names_record(text: str) -> bool:
+    return any(name in _OF_A_RECORD for name in placeholders_in(text))
+
+
+def _journey_placeholders(name: str, journeys: Mapping[str, Journey], key: Key) -> Iterator[Mistake]:
+    """A step may use what the harness gives, and what was surely taken before: earlier in the same journey, or in
+    journeys that every visitor has gone through before this one."""
+    earlier = {"register": [], "login": ["register"], "read": ["register", "login", "write"]}
+    before = [other for other in earlier.get(name, ["register", "login"]) if other in journeys]
+    # Where a value is looked for, by the key of the table: what is wrong there is told there.
+    tables: list[Key] = [
+        ("journey", other, "steps", place, "take")
+        for other in {*before, name}
+        for place in range(len(journeys[other].steps))
+    ]
+    taken = {each for other in before for step in journeys[other].steps for each in step.take}
+    takers = {each: other for other, journey in journeys.items() for step in journey.steps for each in step.take}
+    for place, step in enumerate(journeys[name].steps):
+        for text_key, text in _sent_texts((*key, place), step):
+            yield from _uses(text_key, text, name, taken, takers, tables)
+        # What is said about an answer may use what was taken from that very answer.
+        taken |= set(step.take)
+        for text_key, text in _match_texts((*key, place), step):
+            yield from _uses(text_key, text, name, taken, takers, tables)
+
+
+def _uses(
+    key: Key, text: str, journey: str, taken: Collection[str], takers: Mapping[str, str], tables: Sequence[Key]
+) -> Iterator[Mistake]:
+    used = [name for name in placeholders_in(text) if is_placeholder_name(name)]
+    # Braces that stand wrong, first; which names are known is told below, in words that fit a journey.
+    yield from (Mistake(key, says) for says in placeholder_mistakes(text, used))
+    for name in used:
+        if name in _OF_A_RECORD and journey not in ("write", "read"):
+            yield Mistake(key, f"uses {{{name}}}, which only journey.write and journey.read have: leave it out")
+        if name in JOURNEY_PLACEHOLDERS or name in taken:
+            continue
+        if name in takers and takers[name] != journey:
+            says = f"uses {{{name}}}, which only journey.{takers[name]} takes, and that may come later: take it in "
+            says += "an earlier step" if journey in ("register", "login") else "journey.login or in an earlier step"
+        elif name in takers:
+            says = f"uses {{{name}}}, which no step before this one takes: take it in an earlier step"
+        elif near := nearest(name, [*JOURNEY_PLACEHOLDERS, *taken]):
+            says = f"uses {{{name}}}, which no earlier step takes: did you mean {{{near}}}?"
+        else:
+            says = f"uses {{{name}}}, which no earlier step takes: write there take = {{ {name} = {{ field = "
+            says += f'"{name}" }} }}'
+        yield Mistake(key, says, about=tuple((*table, name) for table in tables))
+
+
+def _sent_texts(key: Key, step: Step) -> Iterator[tuple[Key, str]]:
+    for method, path in step.asked().items():
+        yield (*key, method), path
+    for name, value in (step.form or {}).items():
+        yield (*key, "form", name), value
+    yield from _json_texts((*key, "json"), step.json_body)
+    for name, value in step.headers.items():
+        yield (*key, "headers", name), value
+
+
+def _match_texts(key: Key, step: Step) -> Iterator[tuple[Key, str]]:
+    for name, match in step.rules().items():
+        for part, text in (("contains", match.contains), ("absent", match.absent)):
+            if text is not None:
+                yield (*key, name, part), text
+
+
+def _json_texts(key: Key, value: JsonValue) -> Iterator[tuple[Key, str]]:
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, dict):
+        for name, each in value.items():
+            yield from _json_texts((*key, name), each)
+    elif isinstance(value, Sequence):
+        for place, each in enumerate(value):
+            yield from _json_texts((*key, place), each)
+
+
+def _plain(match: Match) -> Mapping[str, object]:
+    return {name: value for name, value in match.model_dump().items() if value not in (None, ())}
+
+
+# -- promises -------------------------------------------------------------------------------------------------------
+
+
+def _waived(waived: Mapping[str, str], known_promises: Collection[str] | None) -> Iterator[Mistake]:
+    for pattern, reason in waived.items():
+        key: Key = ("promises", "waived", pattern)
+        if not reason.strip():
+            yield Mistake(
+                key, f"must have a reason (got {seen(reason)}): write why this setup does not make the promise"
+            )
+        if known_promises is not None and not any(fnmatchcase(promise, pattern) for promise in known_promises):
+            near = nearest(pattern, known_promises)
+            hint = f"did you mean {near}?" if near else f"known are {', '.join(sorted(known_promises))}"
+            yield Mistake(key, f"is no promise: {hint}")
