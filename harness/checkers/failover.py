@@ -1,0 +1,434 @@
+"""What the loss of one instance costs those who use the others, and whether it is used again afterwards."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.checkers import bounds
+from harness.checkers.bounds import LossBounds
+from harness.checkers.evidence import done_to, examples, failure_times, kind_of, milliseconds, plural, rounded
+from harness.checkers.guards import late_in_words
+from harness.checkers.measures import (
+    error_class,
+    error_classes,
+    is_late,
+    is_write,
+    longest_gap,
+    percentile,
+    time_to_recover,
+    touching,
+    was_sent,
+)
+from harness.checkers.statistics import wilson_interval, zero_failures_in_words
+from harness.model import Connection, FaultWindow, History, Operation, Verdict
+
+__all__ = ["RequestsSurviveLoss", "VictimRejoins", "timeout_of"]
+
+_DEFAULT_TIMEOUT_SECONDS = 5.0
+_TAIL_SECONDS = 0.5
+"""How long the window must go on after the longest time a bound allows, for a breach of it to be seen."""
+
+
+def timeout_of(history: History) -> float:
+    """How long a visitor waits for an answer, in seconds."""
+    return float(history.setup.get("timeout_seconds", _DEFAULT_TIMEOUT_SECONDS))
+
+
+@dataclass(frozen=True)
+class RequestsSurviveLoss:
+    """Requests go on being answered while one instance is lost: killed, stopped or hung.
+
+    The fault is `history.faults[0]`; its kind chooses the bounds. Failures count from the order to break the node until
+    it is ready again, and those that were in flight at that order count with them. Detection is judged between the
+    proven effect and the begin of healing: the earliest moment after which fewer than `victim_share` of the requests
+    (or one probe per second and balancer worker) were tried at the victim.
+
+    Expects: open-loop operations through the balancer before, during and after; `setup["balancer_workers"]`,
+    `setup["timeout_seconds"]`. A stream named `slow` counts for failures, not for the slowest answer.
+
+    Fails on a failed idempotent request; failed writes that were due too late or are too many; too long a gap,
+    detection or answer. A late rig proves only failures it cannot have caused itself. Inconclusive: a fault without
+    effect, too few requests in a phase, a victim that answered nothing before, failures before the fault as frequent as
+    after it, a hung victim that was never asked, a window too short to see a breach, a late rig.
+
+    Evidence (seconds count from the effect):
+    - `fault`, `victim`, `requests` (judged), `failed`, `errors`, `broken` [bounds: "failed-requests", "failed-writes",
+      "longest-gap", "detection", "slowest-answer"], `failure_interval` (95 %), `proves` (the rule of three in words);
+    - `failed_by_method` {"idempotent", "write"}, `failed_by_connection` and `requests_by_connection` {"fresh",
+      "reused"}, `failed_by_phase` {"breaking", "lost", "healing"}, `failed_attempts` {"app-1": n, "app-1 app-2": n,
+      "(unknown)": n} (what the balancer had tried for those that failed);
+    - `tried_at_victim`, `tried_share`, `tried_late` (after the detection bound), `detect_seconds` (None: not within the
+      window), `retried` (answered after a second try), `window_seconds`;
+    - `writes_allowed`, `writes_too_late`;
+    - `longest_gap_seconds`, `gap_begins_seconds`, `slowest_seconds`, `p50_seconds`, `p99_seconds`, `recover_seconds`
+      (None: not seen), `first_failure_seconds`, `last_failure_seconds`;
+    - `before`, `after` (requests), `failed_before`, `victim_before` (answers of the victim), `late`;
+    - `guards`, `examples`.
+    """
+
+    kill: LossBounds = bounds.KILL
+    stop: LossBounds = bounds.STOP
+    hang: LossBounds = bounds.HANG
+    victim_share: float = bounds.VICTIM_SHARE
+    probes_per_second_and_worker: float = bounds.PROBES_PER_SECOND_AND_WORKER
+    each_phase: int = bounds.EACH_PHASE
+    late_share: float = bounds.LATE_SHARE
+    late_after_seconds: float = bounds.LATE_AFTER_SECONDS
+
+    def check(self, history: History) -> Verdict:
+        if not history.faults:
+            return Verdict.inconclusive("no fault was injected", guards=["no fault was injected"])
+        fault = history.faults[0]
+        limits = {"kill": self.kill, "stop": self.stop, "hang": self.hang}.get(kind_of(fault))
+        if limits is None:
+            unknown = f"the fault {fault.fault} is not the loss of an instance"
+            return Verdict.inconclusive(unknown, guards=[unknown])
+        loss = _Loss(self, history, fault, limits)
+        guards = loss.guards()
+        breaches = loss.breaches()
+        # A stalled rig makes gaps, waits and client time-outs of its own; a status or a reset it cannot make.
+        if loss.rig_was_late:
+            breaches = {name: told for name, told in breaches.items() if name in ("failed-requests", "failed-writes")}
+            if not any(error_class(op) not in ("timeout", "unsent") for op in loss.failed):
+                breaches = {}
+        if fault.effective is None or loss.failed_as_before:
+            breaches = {}
+        evidence = loss.evidence() | {"broken": list(breaches), "guards": guards}
+        if breaches:
+            return Verdict.fail("; ".join(breaches.values()), **evidence)
+        if guards:
+            return Verdict.inconclusive(guards[0], **evidence)
+        return Verdict.passed(loss.in_words(), **evidence)
+
+
+class _Loss:
+    """Everything measured around one fault."""
+
+    def __init__(self, rule: RequestsSurviveLoss, history: History, fault: FaultWindow, limits: LossBounds) -> None:
+        self._rule, self._fault, self._limits = rule, fault, limits
+        self._effect = fault.effective if fault.effective is not None else fault.injected
+        self._workers = max(1, int(history.setup.get("balancer_workers", 1)))
+        operations = [op for op in history.operations if op.via == "balancer"]
+        end = fault.healed if fault.healed is not None else max([op.due for op in operations], default=0.0) + 1.0
+        timeout = timeout_of(history)
+        self._late = [op for op in operations if is_late(op, after_seconds=rule.late_after_seconds)]
+        self._all = operations
+        judged = touching(operations, start=fault.injected, end=end, timeout_seconds=timeout)
+        touched = {id(op) for op in judged}
+        self._before = [op for op in operations if op.due < fault.injected and id(op) not in touched]
+        self._after = [op for op in operations if op.due >= end]
+        self.requests = [op for op in judged if was_sent(op)]
+        self.failed = [op for op in self.requests if not op.available]
+        self._lost = [op for op in self.requests if self._effect <= op.due < fault.healing]
+        self._tried = [op for op in self._lost if _tried_at(op, fault.node)]
+        self._gap = longest_gap(operations, start=fault.injected, end=end)
+        self._latencies = [
+            op.latency for op in judged if op.available and op.latency is not None and op.stream != "slow"
+        ]
+        self._window = max(0.0, fault.healing - self._effect)
+        self._detected = self._detection()
+        self._recovered = time_to_recover(operations, since=self._effect, successes=bounds.RECOVERED_AFTER)
+
+    # -- judged -----------------------------------------------------------------------------------------------
+
+    @property
+    def rig_was_late(self) -> bool:
+        return len(self._late) > self._rule.late_share * len(self._all)
+
+    @property
+    def failed_as_before(self) -> bool:
+        """Whether requests failed about as often before the fault: then these failures are not the loss's."""
+        failed = self._failed_before
+        if not failed or not self.failed:
+            return False
+        return len(self.failed) / len(self.requests) <= 2.0 * len(failed) / len(self._before)
+
+    @property
+    def _failed_before(self) -> list[Operation]:
+        return [op for op in self._before if was_sent(op) and not op.available]
+
+    def _detection(self) -> float | None:
+        """Seconds from the effect to the earliest moment after which the victim was all but left alone.
+
+        None: there is no such moment with enough requests left to say so. 0 when it was never tried more than that.
+        """
+        lost = sorted(self._lost, key=lambda op: op.due)
+        tried_after, at = 0, None
+        for index in range(len(lost) - 1, -1, -1):
+            tried_after += _tried_at(lost[index], self._fault.node)
+            left = len(lost) - index
+            # The moment is just after the request before this one.
+            since = lost[index - 1].due if index else self._effect
+            allowed = max(
+                self._rule.victim_share * left,
+                self._rule.probes_per_second_and_worker * self._workers * (self._fault.healing - since),
+            )
+            if left >= bounds.DETECT_BY_REQUESTS and tried_after <= allowed:
+                at = since - self._effect
+        return at
+
+    @property
+    def _writes_allowed(self) -> int:
+        deadline = self._effect + self._limits.detect_within_seconds
+        due = sum(is_write(op) and op.due <= deadline for op in self.requests)
+        return max(self._limits.failed_writes, int(self._limits.failed_writes_share * due))
+
+    @property
+    def _late_writes(self) -> list[Operation]:
+        """Failed writes that were due when the balancer had to know."""
+        deadline = self._effect + self._limits.detect_within_seconds
+        return [op for op in self.failed if is_write(op) and op.due > deadline]
+
+    def breaches(self) -> dict[str, str]:
+        """Which bounds were broken, each with what was seen."""
+        limits, lost = self._limits, done_to(self._fault)
+        broken: dict[str, str] = {}
+        reads = [op for op in self.failed if not is_write(op)]
+        writes = [op for op in self.failed if is_write(op)]
+        if reads:
+            broken["failed-requests"] = (
+                f"{len(self.failed)} of {plural(len(self.requests), 'request')} failed when {lost} "
+                f"({_classes(self.failed)})"
+            )
+        elif self._late_writes or len(writes) > self._writes_allowed:
+            broken["failed-writes"] = (
+                f"{plural(len(writes), 'write')} failed when {lost} ({_classes(writes)}; {self._writes_allowed} "
+                f"allowed), {len(self._late_writes)} of them later than {limits.detect_within_seconds:.1f} s after it"
+            )
+        if self._gap.seconds > limits.longest_gap_seconds:
+            broken["longest-gap"] = f"nobody was answered for {milliseconds(self._gap.seconds)} when {lost}"
+        if self._detection_was_late:
+            seen = self._detected if self._detected is not None else self._window
+            more = "" if self._detected is not None else "still "
+            broken["detection"] = (
+                f"{self._fault.node} was {more}tried {milliseconds(seen)} after {lost} "
+                f"({len(self._tried)} of {plural(len(self._lost), 'request')}; "
+                f"allowed {limits.detect_within_seconds:.1f} s)"
+            )
+        if (slowest := max(self._latencies, default=0.0)) > limits.slowest_seconds:
+            broken["slowest-answer"] = (
+                f"the slowest answer took {milliseconds(slowest)} when {lost} (allowed {limits.slowest_seconds:.1f} s)"
+            )
+        return broken
+
+    @property
+    def _detection_was_late(self) -> bool:
+        within = self._limits.detect_within_seconds
+        if self._detected is not None:
+            return self._detected > within
+        return self._window > within and len(self._lost) >= bounds.DETECT_BY_REQUESTS
+
+    def guards(self) -> list[str]:
+        """Why nothing was really tested, most important first."""
+        fault, rule = self._fault, self._rule
+        guards = []
+        if fault.effective is None:
+            guards.append(f"{fault.fault} on {fault.node} had no effect")
+        if self.rig_was_late:
+            guards.append(late_in_words(self._late, self._all, rule.late_after_seconds))
+        if self._failed_before and (self.failed_as_before or not self.failed):
+            guards.append(f"{plural(len(self._failed_before), 'request')} had failed before {done_to(fault)}")
+        phases = {"before": self._before, "while it was lost": self._lost, "after it was back": self._after}
+        for name, held in phases.items():
+            if len(held) < rule.each_phase:
+                guards.append(
+                    f"only {plural(len(held), 'request')} {name} ({rule.each_phase} are needed): raise --rate"
+                )
+        if not self._victim_before:
+            guards.append(f"{fault.node} had answered nothing before {done_to(fault)}: nobody could miss it")
+        if kind_of(fault) == "hang" and not self._tried:
+            guards.append(f"no request was sent to {fault.node} after it was frozen")
+        needed = self._needed_window
+        if self._window < needed:
+            guards.append(f"{fault.node} was lost for {self._window:.1f} s only ({needed:.1f} s are needed)")
+        if self._detected is None:
+            guards.append(f"the window ended before {fault.node} was left alone")
+        if fault.healed is None:
+            guards.append(f"{fault.node} never came back")
+        return guards
+
+    @property
+    def _needed_window(self) -> float:
+        """A breach must have had the time to show: healing a hung instance answers what still waits for it."""
+        longest = self._limits.detect_within_seconds
+        if kind_of(self._fault) == "hang":
+            longest = max(longest, self._limits.slowest_seconds)
+        return longest + _TAIL_SECONDS
+
+    @property
+    def _victim_before(self) -> int:
+        return sum(op.instance == self._fault.node and op.available for op in self._before)
+
+    # -- told -------------------------------------------------------------------------------------------------
+
+    def in_words(self) -> str:
+        failed = f"{len(self.failed)} failed" + (
+            f" (writes in flight, {self._writes_allowed} allowed)" if self.failed else ""
+        )
+        slowest = milliseconds(max(self._latencies, default=0.0))
+        knew = f", left alone after {milliseconds(self._detected)}" if self._detected else ""
+        return (
+            f"{plural(len(self.requests), 'request')} when {done_to(self._fault)}: {failed}, longest gap "
+            f"{milliseconds(self._gap.seconds)}, slowest {slowest}{knew}"
+        )
+
+    def evidence(self) -> dict[str, Any]:
+        fault, effect = self._fault, self._effect
+        bound = effect + self._limits.detect_within_seconds
+        fresh = [op for op in self.requests if op.connection is Connection.FRESH]
+        return {
+            "fault": fault.fault,
+            "victim": fault.node,
+            "requests": len(self.requests),
+            "failed": len(self.failed),
+            "errors": error_classes(self.failed),
+            "failed_by_method": {
+                "idempotent": sum(not is_write(op) for op in self.failed),
+                "write": sum(is_write(op) for op in self.failed),
+            },
+            "requests_by_connection": {"fresh": len(fresh), "reused": len(self.requests) - len(fresh)},
+            "failed_by_connection": {
+                kind.value: sum(op.connection is kind for op in self.failed) for kind in Connection
+            },
+            "failed_by_phase": {
+                "breaking": sum(op.due < effect for op in self.failed),
+                "lost": sum(effect <= op.due < fault.healing for op in self.failed),
+                "healing": sum(op.due >= fault.healing for op in self.failed),
+            },
+            "failed_attempts": dict(Counter(" ".join(op.attempts) or "(unknown)" for op in self.failed)),
+            "tried_at_victim": len(self._tried),
+            "tried_share": round(len(self._tried) / len(self._lost), 4) if self._lost else None,
+            "tried_late": sum(op.due > bound for op in self._tried),
+            "retried": sum(op.available and len(op.attempts) > 1 for op in self.requests),
+            "writes_allowed": self._writes_allowed,
+            "writes_too_late": len(self._late_writes),
+            "detect_seconds": rounded(self._detected),
+            "window_seconds": rounded(self._window),
+            "longest_gap_seconds": rounded(self._gap.seconds),
+            "gap_begins_seconds": rounded(self._gap.begin - effect),
+            "slowest_seconds": rounded(max(self._latencies, default=None)),
+            "p50_seconds": rounded(percentile(self._latencies, 0.50)),
+            "p99_seconds": rounded(percentile(self._latencies, 0.99)),
+            "recover_seconds": rounded(self._recovered),
+            **failure_times(self.failed, since=effect),
+            "failed_before": len(self._failed_before),
+            "before": len(self._before),
+            "after": len(self._after),
+            "victim_before": self._victim_before,
+            "late": len(self._late),
+            "failure_interval": [round(share, 4) for share in wilson_interval(len(self.failed), len(self.requests))],
+            "proves": zero_failures_in_words(len(self.requests)) if not self.failed else "",
+            "examples": examples(self.failed, since=effect),
+        }
+
+
+def _tried_at(op: Operation, node: str) -> bool:
+    """Whether the balancer tried it there. Where a failure does not tell what was tried, it is taken to have been."""
+    return node in op.attempts or op.instance == node or (not op.available and not op.attempts and was_sent(op))
+
+
+def _classes(failed: Sequence[Operation]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in error_classes(failed).items())
+
+
+@dataclass(frozen=True)
+class VictimRejoins:
+    """An instance that has returned is used again, and no request fails from the moment it says that it is ready.
+
+    Failures before that moment belong to the loss (`RequestsSurviveLoss`).
+
+    Expects: operations through the balancer from before the fault until the victim has answered again; the last fault
+    window of the history. Inconclusive when the traffic stopped before the time was up.
+
+    Evidence (seconds count from ready):
+    - `fault`, `victim`, `rejoin_seconds` (None: not seen), `answers` (of the victim), `victim_before`,
+      `tried_at_victim`, `by_instance` {name: answers}, `watched_seconds` (how long traffic went on);
+    - `requests`, `failed`, `errors`, `failed_by_method`, `failed_attempts` (as in RequestsSurviveLoss),
+      `first_failure_seconds`, `last_failure_seconds`, `proves`;
+    - `guards`, `examples`.
+    """
+
+    within_seconds: float = bounds.REJOIN_SECONDS
+    answers: int = bounds.REJOIN_ANSWERS
+    each_phase: int = bounds.EACH_PHASE
+
+    def check(self, history: History) -> Verdict:
+        if not history.faults:
+            return Verdict.inconclusive("no fault was injected", guards=["no fault was injected"])
+        fault = history.faults[-1]
+        if fault.healed is None:
+            never = f"{fault.node} never came back"
+            return Verdict.inconclusive(never, guards=[never], fault=fault.fault, victim=fault.node)
+        ready = fault.healed
+        operations = [op for op in history.operations if op.via == "balancer" and was_sent(op)]
+        since = [op for op in operations if op.due >= ready]
+        failed = [op for op in since if not op.available]
+        of_victim = [op for op in since if op.instance == fault.node and op.available and op.answered is not None]
+        first = min((op.answered for op in of_victim if op.answered is not None), default=None)
+        rejoined = None if first is None else max(0.0, first - ready)
+        watched = max([op.due for op in since], default=ready) - ready
+        victim_before = sum(op.instance == fault.node and op.available and op.due < fault.injected for op in operations)
+        guards = self._guards(fault, victim_before, len(since), watched, len(of_victim))
+        evidence: dict[str, Any] = {
+            "fault": fault.fault,
+            "victim": fault.node,
+            "rejoin_seconds": rounded(rejoined),
+            "answers": len(of_victim),
+            "requests": len(since),
+            "failed": len(failed),
+            "errors": error_classes(failed),
+            "failed_by_method": {
+                "idempotent": sum(not is_write(op) for op in failed),
+                "write": sum(is_write(op) for op in failed),
+            },
+            "failed_attempts": dict(Counter(" ".join(op.attempts) or "(unknown)" for op in failed)),
+            **failure_times(failed, since=ready),
+            "watched_seconds": rounded(watched),
+            "by_instance": dict(Counter(op.instance for op in since if op.available and op.instance is not None)),
+            "tried_at_victim": sum(fault.node in op.attempts for op in since),
+            "victim_before": victim_before,
+            "proves": zero_failures_in_words(len(since)) if not failed else "",
+            "guards": guards,
+            "examples": examples(failed, since=ready),
+        }
+        if failed:
+            told = f"{len(failed)} of {plural(len(since), 'request')} failed after {fault.node} was ready again"
+            return Verdict.fail(f"{told} ({_classes(failed)})", **evidence)
+        if victim_before and watched >= self.within_seconds and (rejoined is None or len(of_victim) < self.answers):
+            return Verdict.fail(
+                f"{fault.node} answered {len(of_victim)} of {plural(len(since), 'request')} in the {watched:.1f} s "
+                f"after it was ready again ({self.answers} within {self.within_seconds:.0f} s are promised)",
+                **evidence,
+            )
+        if rejoined is not None and rejoined > self.within_seconds:
+            return Verdict.fail(
+                f"{fault.node} was used again {rejoined:.1f} s after it was ready "
+                f"(allowed {self.within_seconds:.0f} s)",
+                **evidence,
+            )
+        if guards or rejoined is None:
+            return Verdict.inconclusive(guards[0] if guards else f"{fault.node} was not seen again", **evidence)
+        return Verdict.passed(
+            f"{fault.node} answered again after {milliseconds(rejoined)}, {plural(len(of_victim), 'answer')}, "
+            f"0 of {plural(len(since), 'request')} failed",
+            **evidence,
+        )
+
+    def _guards(self, fault: FaultWindow, before: int, requests: int, watched: float, answers: int) -> list[str]:
+        guards = []
+        if fault.effective is None:
+            guards.append(f"{fault.fault} on {fault.node} had no effect")
+        if not before:
+            guards.append(f"{fault.node} had answered nothing before {done_to(fault)}")
+        if requests < self.each_phase:
+            guards.append(
+                f"only {plural(requests, 'request')} after {fault.node} was ready ({self.each_phase} are needed)"
+            )
+        if answers < self.answers:
+            guards.append(
+                f"{fault.node} answered {answers} times before the traffic stopped, {watched:.1f} s after it was ready"
+            )
+        return guards

@@ -1,0 +1,191 @@
+"""What can be counted and measured in a list of operations, without judging it. All times in seconds.
+
+Must not: hold a bound or give a verdict.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from harness.checkers import bounds
+from harness.model import Operation
+
+__all__ = [
+    "Gap",
+    "InFlight",
+    "by_key",
+    "ended",
+    "error_class",
+    "error_classes",
+    "first_choice",
+    "is_late",
+    "is_write",
+    "longest_gap",
+    "mean_in_flight",
+    "percentile",
+    "time_to_recover",
+    "touching",
+    "was_in_flight",
+    "was_sent",
+]
+
+_NON_IDEMPOTENT = frozenset({"POST", "PATCH", "LOCK", "CONNECT"})
+"""RFC 9110 9.2.2 defines the idempotent methods; these are the others, as nginx has them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A span of time without any successful answer."""
+
+    begin: float
+    end: float
+
+    @property
+    def seconds(self) -> float:
+        return self.end - self.begin
+
+
+def longest_gap(operations: Iterable[Operation], *, start: float, end: float) -> Gap:
+    """The longest span within [start, end] in which nobody got a successful answer.
+
+    Answers count at the moment they were complete, whenever they were asked for: a server that falls silent and then
+    answers everything at once has a gap as long as its silence. The window's own borders count as answers, so a gap
+    that reaches out of it is cut there. With evenly spaced requests the result is true to within one interval.
+    """
+    if end <= start:
+        return Gap(start, start)
+    times = sorted(op.answered for op in operations if op.available and op.answered is not None)
+    marks = [start, *times[bisect_left(times, start) : bisect_right(times, end)], end]
+    begin = max(range(len(marks) - 1), key=lambda i: marks[i + 1] - marks[i])
+    return Gap(marks[begin], marks[begin + 1])
+
+
+def percentile(values: Iterable[float], share: float) -> float | None:
+    """The smallest value that at least `share` of them do not exceed (nearest rank). None when there are none."""
+    ordered = sorted(values)
+    if not ordered:
+        return None
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def is_write(op: Operation) -> bool:
+    """Whether sending it twice may have its effect twice, so that nobody may try it again."""
+    return op.method.upper() in _NON_IDEMPOTENT
+
+
+def was_sent(op: Operation) -> bool:
+    """Whether the rig did its part: it tried, even if it could not connect."""
+    return op.error != "unsent"
+
+
+def is_late(op: Operation, *, after_seconds: float) -> bool:
+    """Whether the rig sent it too late, or not at all."""
+    return not was_sent(op) or (op.sent is not None and op.sent - op.due > after_seconds)
+
+
+def ended(op: Operation, *, timeout_seconds: float) -> float:
+    """When it was over, as far as that is known. A failure without an answer has no time of its own: a timeout lasted
+    as long as timeouts last, anything else is taken to have lasted a second, so that what was in flight when a fault
+    struck counts with that fault."""
+    if op.answered is not None:
+        return op.answered
+    if op.error == "timeout":
+        return op.due + timeout_seconds
+    return op.due + bounds.FORGOTTEN_UNDER
+
+
+def touching(operations: Iterable[Operation], *, start: float, end: float, timeout_seconds: float) -> list[Operation]:
+    """The operations due in [start, end), and those due earlier that were still unfinished at `start`."""
+    return [op for op in operations if op.due < end and ended(op, timeout_seconds=timeout_seconds) >= start]
+
+
+def was_in_flight(op: Operation, *, at: float) -> bool:
+    """Whether it had been sent and was not yet completely answered. Without an answer, it counts as unfinished."""
+    return op.sent is not None and op.sent <= at and (op.answered is None or op.answered > at)
+
+
+def mean_in_flight(operations: Iterable[Operation], *, start: float, end: float) -> float:
+    """How many requests were in flight on average in [start, end): the sum of their overlaps with it, by its length."""
+    if end <= start:
+        return 0.0
+    overlaps = (
+        min(op.answered, end) - max(op.sent, start)
+        for op in operations
+        if op.sent is not None and op.answered is not None
+    )
+    return math.fsum(overlap for overlap in overlaps if overlap > 0.0) / (end - start)
+
+
+def first_choice(op: Operation) -> str | None:
+    """The instance the balancer took first, as far as that is known."""
+    return op.attempts[0] if op.attempts else op.instance
+
+
+class InFlight:
+    """How many requests each instance had in flight, as seen from outside: from sent to answered.
+
+    The balancer sees both a moment earlier or later, hence two counts: `surely` leaves out, and `possibly` takes in,
+    whatever began or ended within `sight_seconds` of the time asked for.
+    """
+
+    def __init__(self, operations: Iterable[Operation], *, instances: Sequence[str], sight_seconds: float) -> None:
+        self._sight = sight_seconds
+        begins: dict[str, list[float]] = {name: [] for name in instances}
+        ends: dict[str, list[float]] = {name: [] for name in instances}
+        for op in operations:
+            if op.sent is not None and op.answered is not None and op.instance in begins:
+                begins[op.instance].append(op.sent)
+                ends[op.instance].append(op.answered)
+        self._begins = {name: sorted(times) for name, times in begins.items()}
+        self._ends = {name: sorted(times) for name, times in ends.items()}
+
+    def now(self, name: str, at: float) -> int:
+        """Those sent before `at` and answered after it."""
+        return bisect_left(self._begins[name], at) - bisect_right(self._ends[name], at)
+
+    def surely(self, name: str, at: float) -> int:
+        """A lower bound. A request shorter than the blur may make it lower still, never higher."""
+        begun = bisect_left(self._begins[name], at - self._sight)
+        return max(0, begun - bisect_left(self._ends[name], at + self._sight))
+
+    def possibly(self, name: str, at: float) -> int:
+        """An upper bound; a request sent at `at` itself is included."""
+        return bisect_right(self._begins[name], at + self._sight) - bisect_left(self._ends[name], at - self._sight)
+
+
+def time_to_recover(operations: Sequence[Operation], *, since: float, successes: int) -> float | None:
+    """Seconds from `since` to the first of `successes` answers in a row after the last failure, by when they were due.
+
+    0 without any failure. None when fewer follow: it was not seen to recover.
+    """
+    ordered = sorted((op for op in operations if op.due >= since), key=lambda op: op.due)
+    failures = [index for index, op in enumerate(ordered) if not op.available]
+    if not failures:
+        return 0.0
+    good = ordered[failures[-1] + 1 :]
+    if len(good) < successes:
+        return None
+    answered = good[0].answered
+    return None if answered is None else answered - since
+
+
+def error_class(op: Operation) -> str:
+    """Its class of failure; where the record has none, what the answer meant."""
+    return op.error or op.answer.value
+
+
+def error_classes(operations: Iterable[Operation]) -> dict[str, int]:
+    """How many failed in which way, most frequent first."""
+    return dict(Counter(error_class(op) for op in operations).most_common())
+
+
+def by_key(operations: Iterable[Operation], key: Callable[[Operation], str]) -> dict[str, list[Operation]]:
+    """The operations sorted into groups, in order."""
+    groups: defaultdict[str, list[Operation]] = defaultdict(list)
+    for op in operations:
+        groups[key(op)].append(op)
+    return dict(groups)
