@@ -16,6 +16,7 @@ from harness.model.facts import (
     Pace,
     RolloutStep,
 )
+from harness.model.gap import Gap, longest_gap
 from harness.model.promise import Promise
 from harness.model.verdict import Cause, Checker, Confidence, Finding, Status, Verdict, worst
 
@@ -27,6 +28,7 @@ __all__ = [
     "Connection",
     "FaultWindow",
     "Finding",
+    "Gap",
     "History",
     "Look",
     "Operation",
@@ -36,5 +38,6 @@ __all__ = [
     "RolloutStep",
     "Status",
     "Verdict",
+    "longest_gap",
     "worst",
 ]
