@@ -1,0 +1,78 @@
+"""The cookies of one visitor, kept verbatim.
+
+A jar keeps `name=value` exactly as it was set and sends it with every request: paths, domains and `Secure` are left
+aside. A client that holds back `Secure` cookies over plain http looks exactly like a lost session; curl sends them,
+and so do we. A cookie goes when it is set with `Max-Age` of nought or less, or with an `Expires` in the past; one
+that would expire later is kept. Must not: interpret values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+__all__ = ["CookieJar"]
+
+
+class CookieJar:
+    """Cookies by name, in the order in which they first came."""
+
+    __slots__ = ("_cookies", "_line", "_now")
+
+    def __init__(self, *, now: Callable[[], datetime], cookies: dict[str, str] | None = None) -> None:
+        """`now` is asked for the date only when a cookie carries `Expires`."""
+        self._cookies = dict(cookies or {})
+        self._now = now
+        self._line = self._render()
+
+    @property
+    def line(self) -> bytes:
+        """The whole header line with its end, or nothing when the jar is empty."""
+        return self._line
+
+    @property
+    def cookies(self) -> dict[str, str]:
+        return dict(self._cookies)
+
+    def copy(self) -> CookieJar:
+        return CookieJar(now=self._now, cookies=self._cookies)
+
+    def take(self, set_cookies: Iterable[str]) -> None:
+        """Follow the Set-Cookie lines of one answer, in their order."""
+        for line in set_cookies:
+            pair, *attributes = line.split(";")
+            name, equals, value = pair.partition("=")
+            name = name.strip()
+            if not equals or not name:
+                continue
+            if self._is_removal(attributes):
+                self._cookies.pop(name, None)
+            else:
+                self._cookies[name] = value.strip()
+        self._line = self._render()
+
+    def _is_removal(self, attributes: Iterable[str]) -> bool:
+        """Max-Age outranks Expires (RFC 6265, 5.3); one that cannot be read is as if it were not there."""
+        given = {}
+        for attribute in attributes:
+            key, _, value = attribute.partition("=")
+            given[key.strip().lower()] = value.strip()
+        age = given.get("max-age", "")
+        if age.removeprefix("-").isdecimal():
+            return age.startswith("-") or int(age[:9]) == 0
+        if "expires" not in given:
+            return False
+        try:
+            expires = parsedate_to_datetime(given["expires"])
+        except (ValueError, TypeError, IndexError, OverflowError):  # what it raises depends on how wrong the date is
+            return False
+        if expires.tzinfo is None:
+            expires = expires.replace(tzinfo=UTC)
+        return expires <= self._now()
+
+    def _render(self) -> bytes:
+        if not self._cookies:
+            return b""
+        pairs = "; ".join(f"{name}={value}" for name, value in self._cookies.items())
+        return f"Cookie: {pairs}\r\n".encode("latin-1", "replace")

@@ -1,0 +1,295 @@
+"""The journal of a run on disk: `history.jsonl`, one JSON record a line, version 1.
+
+The first line is `{"t":"journal","version":1,"run":...}`. Every later one has a `t` and its `scenario`:
+
+    scenario    seed, instances, setup: what was begun
+    op          one `Operation` (written by the traffic process)
+    pace        one `Pace`; also the shares of journeys and connections it drew from
+    fault       one `FaultWindow`
+    rollout     one `RolloutStep`
+    look        one `Look`
+    judge       what was judged, in the judging room's own words, kept as it is
+
+Two processes append to one file: the file is opened for appending, and each write is of whole lines. A last line
+without its end was cut by a kill and is left out; any other damage is a JournalError. Must not: judge, or mend.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from harness.errors import JournalError
+from harness.model import Answer, Connection, FaultWindow, History, Look, Operation, Outcome, Pace, RolloutStep
+
+__all__ = ["VERSION", "Journal", "StoredRun", "StoredScenario", "fact_record", "read_history", "read_journal"]
+
+VERSION = 1
+
+Fact = Operation | Pace | FaultWindow | RolloutStep | Look
+
+_KINDS: Mapping[type, str] = {
+    Operation: "op",
+    Pace: "pace",
+    FaultWindow: "fault",
+    RolloutStep: "rollout",
+    Look: "look",
+}
+# Readers of journals must not fall over a record of a kind that a later version adds beside these.
+_READ = {*_KINDS.values(), "scenario", "judge"}
+
+
+def fact_record(scenario: str, fact: Fact) -> dict[str, Any]:
+    """The record of one fact, as `Journal.append` takes it and `read_history` reads it back."""
+    return {"t": _KINDS[type(fact)], "scenario": scenario, **asdict(fact)}
+
+
+def to_line(record: Mapping[str, Any]) -> bytes:
+    """One record as one line. `t` and `scenario` come first: readers skip by them. Raises ValueError for NaN."""
+    ordered = {key: record[key] for key in ("t", "scenario") if key in record} | dict(record)
+    return json.dumps(ordered, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+
+
+class Journal:
+    """The harness's own pen. Safe for many threads, and beside the traffic process on the same file."""
+
+    def __init__(self, path: Path, *, run: str) -> None:
+        """Begins the journal, or goes on with one of this run. Raises JournalError when it cannot be written."""
+        self.path = path
+        self._lock = threading.Lock()
+        try:
+            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            is_new = os.fstat(self._file).st_size == 0
+        except OSError as error:
+            raise JournalError(f"the journal {path} cannot be opened: {error.strerror}") from error
+        self._closed = False
+        if is_new:
+            self.append({"t": "journal", "version": VERSION, "run": run})
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Write one record. Raises JournalError when the disk takes no more."""
+        line = to_line(record)
+        with self._lock:
+            if self._closed:
+                raise JournalError(f"the journal {self.path} is closed")
+            write_whole(self._file, line, self.path)
+
+    def append_fact(self, scenario: str, fact: Fact) -> None:
+        self.append(fact_record(scenario, fact))
+
+    def close(self) -> None:
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                os.close(self._file)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def write_whole(file: int, lines: bytes, path: Path) -> None:
+    """Append whole lines in one write. Raises JournalError for a write that failed or was cut short."""
+    try:
+        written = os.write(file, lines)
+    except OSError as error:
+        raise JournalError(f"the journal {path} cannot be written: {error.strerror}") from error
+    if written != len(lines):
+        raise JournalError(f"the journal {path} took {written} of {len(lines)} bytes: is the disk full?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredScenario:
+    """One scenario as it was recorded."""
+
+    history: History
+    judged: tuple[Mapping[str, Any], ...] = ()
+    """The `judge` records, untouched."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRun:
+    """A whole journal. Scenarios are in the order in which they began."""
+
+    run: str
+    scenarios: Mapping[str, StoredScenario]
+
+
+def read_history(path: Path, scenario: str) -> History:
+    """What was recorded of one scenario. The records of others are passed over unread.
+
+    Raises JournalError: no such file, no such scenario, another version, or damage.
+    """
+    mark = f'"scenario":{json.dumps(scenario)}'.encode()
+    parts = _Parts()
+    for number, line in _lines(path):
+        if number == 1:
+            _version(path, line)
+        elif mark in line:
+            record = _record(path, number, line)
+            if record.get("scenario") == scenario:
+                parts.add(path, number, record)
+        elif not (line.startswith(b'{"t":"') and line.endswith(b"}")):
+            raise _damaged(path, number, "no whole record")
+    if parts.begun is None:
+        raise JournalError(f"{path} holds no scenario {scenario!r}")
+    return parts.stored().history
+
+
+def read_journal(path: Path) -> StoredRun:
+    """Everything in a journal. Raises JournalError: no such file, another version, or damage."""
+    scenarios: dict[str, _Parts] = {}
+    run = ""
+    for number, line in _lines(path):
+        if number == 1:
+            run = _version(path, line)
+            continue
+        record = _record(path, number, line)
+        if record["t"] not in _READ:
+            continue
+        name = record.get("scenario")
+        if not isinstance(name, str):
+            raise _damaged(path, number, "it names no scenario")
+        scenarios.setdefault(name, _Parts()).add(path, number, record)
+    for name, parts in scenarios.items():
+        if parts.begun is None:
+            raise JournalError(f"{path}: the scenario {name!r} has records but never began")
+    return StoredRun(run=run, scenarios={name: parts.stored() for name, parts in scenarios.items()})
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Numbered lines without their ends; the last one only if it has its end."""
+    try:
+        with path.open("rb") as file:
+            empty = True
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    break
+                empty = False
+                yield number, line[:-1]
+    except OSError as error:
+        raise JournalError(f"the journal {path} cannot be read: {error.strerror}") from error
+    if empty:
+        raise JournalError(f"{path} is empty: no journal was begun there")
+
+
+def _damaged(path: Path, number: int, what: str) -> JournalError:
+    return JournalError(f"{path} is damaged in line {number}: {what}")
+
+
+def _record(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise _damaged(path, number, f"no JSON ({error})") from error
+    if not isinstance(record, dict) or not isinstance(record.get("t"), str):
+        raise _damaged(path, number, "a record must be an object with a text `t`")
+    return record
+
+
+def _version(path: Path, line: bytes) -> str:
+    record = _record(path, 1, line)
+    if record["t"] != "journal":
+        raise _damaged(path, 1, f"a journal must begin with its version (got a record {record['t']!r})")
+    if record.get("version") != VERSION:
+        raise JournalError(
+            f"{path} is a journal of version {record.get('version')!r}; this harness reads version {VERSION}"
+        )
+    return str(record.get("run", ""))
+
+
+_F = TypeVar("_F", Operation, Pace, FaultWindow, RolloutStep, Look)
+
+
+class _Parts:
+    """What is gathered of one scenario while lines go by."""
+
+    def __init__(self) -> None:
+        self.begun: dict[str, Any] | None = None
+        self.operations: list[Operation] = []
+        self.paces: list[Pace] = []
+        self.faults: list[FaultWindow] = []
+        self.rollout: list[RolloutStep] = []
+        self.looks: list[Look] = []
+        self.judged: list[Mapping[str, Any]] = []
+
+    def add(self, path: Path, number: int, record: dict[str, Any]) -> None:
+        kind = record["t"]
+        try:
+            if kind == "op":
+                self.operations.append(_operation(record))
+            elif kind == "pace":
+                self.paces.append(_fact(Pace, record))
+            elif kind == "fault":
+                self.faults.append(_fact(FaultWindow, record))
+            elif kind == "rollout":
+                self.rollout.append(_fact(RolloutStep, record))
+            elif kind == "look":
+                self.looks.append(_fact(Look, record))
+            elif kind == "judge":
+                self.judged.append(record)
+            elif kind == "scenario":
+                self.begun = {
+                    "scenario": record["scenario"],
+                    "seed": int(record["seed"]),
+                    "instances": tuple(record["instances"]),
+                    "setup": dict(record.get("setup") or {}),
+                }
+        except (KeyError, TypeError, ValueError) as error:
+            raise _damaged(path, number, f"no proper {kind!r} record ({type(error).__name__}: {error})") from error
+
+    def stored(self) -> StoredScenario:
+        assert self.begun is not None
+        history = History(
+            **self.begun,
+            operations=tuple(sorted(self.operations, key=_due)),
+            faults=tuple(self.faults),
+            rollout=tuple(self.rollout),
+            looks=tuple(self.looks),
+            paces=tuple(self.paces),
+        )
+        return StoredScenario(history=history, judged=tuple(self.judged))
+
+
+def _due(operation: Operation) -> float:
+    return operation.due
+
+
+def _fact(kind: type[_F], record: Mapping[str, Any]) -> _F:
+    """Keys that are no field are left out: a record may say more than the model keeps."""
+    return kind(**{field.name: record[field.name] for field in fields(kind) if field.name in record})
+
+
+def _operation(record: Mapping[str, Any]) -> Operation:
+    # Spelled out, not by fields(): a journal has a hundred thousand of these.
+    return Operation(
+        stream=record["stream"],
+        kind=record["kind"],
+        step=record["step"],
+        final=record["final"],
+        visitor=record["visitor"],
+        method=record["method"],
+        path=record["path"],
+        via=record["via"],
+        connection=Connection(record["connection"]),
+        due=record["due"],
+        sent=record["sent"],
+        answered=record["answered"],
+        instance=record["instance"],
+        attempts=tuple(record["attempts"]),
+        status=record["status"],
+        outcome=Outcome(record["outcome"]),
+        answer=Answer(record["answer"]),
+        error=record.get("error"),
+        detail=record.get("detail", ""),
+        version=record.get("version"),
+        record=record.get("record"),
+    )

@@ -1,0 +1,116 @@
+"""The simulated people: who they are, what they hold, and whose name a page carries.
+
+Every address has one recognisable shape (`v`, sixteen random hex digits, one domain), so a search for the domain finds
+whoever a page names. Must not: send anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from random import Random
+
+from harness import clock
+from harness.traffic.cookies import CookieJar
+
+__all__ = ["People", "Person", "Visitor", "text_of"]
+
+_HOME = "@example.org"
+_HOME_BYTES = _HOME.encode()
+_LOCAL_LENGTH = 17
+# Templates that escape the at sign are rare; only then is the whole page unescaped.
+_AT_ESCAPED = (b"&#64;", b"&#x40;", b"&commat;")
+
+
+def text_of(record: str) -> str:
+    """The text written under this record: it follows from the record, so whoever reads knows what to expect."""
+    return "written " + hashlib.blake2b(record.encode(), digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """One account."""
+
+    email: str
+    password: str = field(repr=False)
+    name: str
+
+    @property
+    def values(self) -> dict[str, str]:
+        return {"user.email": self.email, "user.password": self.password, "user.name": self.name}
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Visitor:
+    """One browser of one person: cookies, values taken from answers, and the records it knows to be written."""
+
+    id: str
+    person: Person
+    jar: CookieJar
+    values: dict[str, str]
+    """The person's placeholders and everything taken so far."""
+    records: list[str] = field(default_factory=list)
+
+
+class People:
+    """Everybody in this run."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._visitors: dict[str, Visitor] = {}
+        self._addresses: set[bytes] = set()
+
+    def __getitem__(self, visitor: str) -> Visitor:
+        return self._visitors[visitor]
+
+    def __contains__(self, visitor: object) -> bool:
+        return visitor in self._visitors
+
+    def arrive(self, count: int) -> list[Visitor]:
+        """New people, each with an account of its own that follows from the seed and its number."""
+        return [self._admit(self._new_person()) for _ in range(count)]
+
+    def copy(self, visitors: Iterable[Visitor], *, cookies: bool) -> list[Visitor]:
+        """Another browser of the same people: with the cookies as they are now, or with none."""
+        copies = []
+        for original in visitors:
+            copy = self._admit(original.person)
+            copy.records = list(original.records)
+            if cookies:
+                copy.jar = original.jar.copy()
+                copy.values = dict(original.values)
+            copies.append(copy)
+        return copies
+
+    def names_somebody_else(self, body: bytes, visitor: Visitor) -> bool:
+        """Whether a page carries the address of anybody known here who is not this person."""
+        if b"&" in body and any(mark in body for mark in _AT_ESCAPED):
+            body = html.unescape(body.decode("utf-8", "replace")).encode()
+        own = visitor.person.email.encode()
+        at = body.find(_HOME_BYTES)
+        while at >= 0:
+            end = at + len(_HOME_BYTES)
+            address = body[max(0, at - _LOCAL_LENGTH) : end]
+            if address != own and address in self._addresses:
+                return True
+            at = body.find(_HOME_BYTES, end)
+        return False
+
+    def _new_person(self) -> Person:
+        random = Random(f"{self._seed}/visitors/{len(self._visitors) + 1}")  # noqa: S311 - must repeat with the seed
+        # Passwords satisfy the usual rules: length, both cases, a digit, a sign.
+        return Person(
+            email=f"v{random.getrandbits(64):016x}{_HOME}",
+            password=f"Pw-{random.getrandbits(96):024x}",
+            name=f"visitor{random.getrandbits(40):010x}",
+        )
+
+    def _admit(self, person: Person) -> Visitor:
+        visitor = Visitor(
+            id=f"v{len(self._visitors) + 1}", person=person, jar=CookieJar(now=clock.wall), values=person.values
+        )
+        self._visitors[visitor.id] = visitor
+        self._addresses.add(person.email.encode())
+        return visitor

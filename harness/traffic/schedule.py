@@ -1,0 +1,85 @@
+"""When an open-loop stream sends what: a pure function of its declaration, the seed and the scenario.
+
+Arrivals are evenly spaced, so that the resolution of a gap is one over the rate. Who arrives, for which journey and on
+which kind of connection is drawn in one fixed order, so that the same seed repeats the same schedule. Must not: read
+clocks, or draw anything that depends on an answer.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from random import Random
+from typing import Generic, NamedTuple, TypeVar
+
+from harness.model import Connection
+
+__all__ = ["Arrival", "Schedule"]
+
+_T = TypeVar("_T")
+
+
+class Arrival(NamedTuple):
+    """What is due next."""
+
+    due: float
+    visitor: str
+    journey: str
+    connection: Connection
+
+
+class _Shares(Generic[_T]):
+    """A weighted choice by one number from [0, 1)."""
+
+    def __init__(self, weights: Mapping[_T, float]) -> None:
+        self._items = list(weights)
+        total = sum(weights.values())
+        self._edges = [edge / total for edge in accumulate(weights.values())]
+
+    def pick(self, number: float) -> _T:
+        return self._items[min(bisect_right(self._edges, number), len(self._items) - 1)]
+
+
+class Schedule:
+    """The arrivals of one stream, one after the other."""
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        scenario: str,
+        stream: str,
+        begin: float,
+        rate: float,
+        visitors: Sequence[str],
+        journeys: Mapping[str, float],
+        connections: Mapping[Connection, float],
+    ) -> None:
+        """`rate` is in arrivals per second; the first is due at `begin`. Shares need not add up to one."""
+        self._random = Random(f"{seed}/{scenario}/{stream}")  # noqa: S311 - must repeat with the seed
+        self._begin = begin
+        self._rate = rate
+        self._visitors = visitors
+        self._journeys = _Shares(journeys)
+        self._connections = _Shares(connections)
+        self._drawn = 0
+        self.next_due = begin
+
+    def draw(self) -> Arrival:
+        """The next arrival; from then on `next_due` is that of the one after it."""
+        random = self._random.random
+        arrival = Arrival(
+            self.next_due,
+            self._visitors[int(random() * len(self._visitors))],
+            self._journeys.pick(random()),
+            self._connections.pick(random()),
+        )
+        self._drawn += 1
+        # From the number, not by adding up: no drift.
+        self.next_due = self._begin + self._drawn / self._rate
+        return arrival
+
+    @property
+    def drawn(self) -> int:
+        return self._drawn

@@ -1,0 +1,277 @@
+"""What begins visits: open-loop streams, and batches of tasks.
+
+A stream sends by the clock, whatever comes back: a slow setup cannot slow it down. A batch keeps each visitor's tasks
+in order and so many visitors busy at once. Must not: send or judge; the engine does.
+"""
+
+from __future__ import annotations
+
+from asyncio import AbstractEventLoop, TimerHandle
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from math import ceil
+from random import Random
+from typing import NamedTuple
+
+from harness import clock
+from harness.journeys import Journey
+from harness.model import Connection, Pace
+from harness.traffic.engine import WRITE, Engine
+from harness.traffic.people import Visitor, text_of
+from harness.traffic.schedule import Arrival, Schedule
+from harness.traffic.visits import End, Origin, Visit
+
+__all__ = ["LATE_SECONDS", "TOO_LATE_SECONDS", "Batch", "BatchTask", "OpenLoop", "StreamCounts"]
+
+LATE_SECONDS = 0.1
+"""An arrival that was begun later than this after it was due counts as late."""
+TOO_LATE_SECONDS = 1.0
+"""Later than this it is not sent at all, but recorded as `unsent`: a burst of old requests tests something else."""
+
+# The first arrival is due a little after the order, so that it need not be late.
+_HEAD_START_SECONDS = 0.005
+# Reused connections of a stream rotate through this many.
+_POOL_SIZE = 8
+
+
+class StreamCounts(NamedTuple):
+    """What a stream did."""
+
+    planned: int
+    sent: int
+    late: int
+    in_flight_waited: int
+
+
+class OpenLoop:
+    """One stream, from its first arrival until it is stopped."""
+
+    def __init__(
+        self,
+        loop: AbstractEventLoop,
+        engine: Engine,
+        *,
+        name: str,
+        rate: float,
+        journeys: Mapping[str, float],
+        visitors: Sequence[str],
+        via: str,
+        connections: Mapping[Connection, float],
+        values: Mapping[str, str],
+        timeout_seconds: float,
+        seed: int,
+    ) -> None:
+        self._loop = loop
+        self._engine = engine
+        self._via = via
+        self._values = values
+        self._rate = rate
+        self._seed = seed
+        self._origin = engine.new_origin(
+            name, timeout_seconds=timeout_seconds, pool_size=_POOL_SIZE, interval_seconds=1 / rate
+        )
+        self._begin = clock.now() + _HEAD_START_SECONDS
+        self._schedule = Schedule(
+            seed=seed,
+            scenario=engine.scenario,
+            stream=name,
+            begin=self._begin,
+            rate=rate,
+            visitors=visitors,
+            journeys=journeys,
+            connections=connections,
+        )
+        # Apart from the schedule's: which record is read depends on what was written, the schedule must not.
+        self._choice = Random(f"{seed}/{engine.scenario}/{name}/reads")  # noqa: S311 - must repeat with the seed
+        self._unsent = 0
+        self._late = 0
+        self._on_stopped: Callable[[], None] | None = None
+        self._timer: TimerHandle | None = None
+        self._wait()
+
+    @property
+    def scenario(self) -> str:
+        return self._origin.scenario
+
+    def stop(self, on_stopped: Callable[[Pace, StreamCounts], None]) -> None:
+        """No arrivals after this moment. `on_stopped` is called when nothing is in flight any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        end = clock.now()
+        self._send_due(end)
+        self._origin.is_open = False
+        planned = self._schedule.drawn
+        pace = Pace(
+            stream=self._origin.stream, rate=self._rate, begin=self._begin, end=end, planned=planned, seed=self._seed
+        )
+        waited_for = self._origin.in_flight
+        self._on_stopped = lambda: on_stopped(
+            pace, StreamCounts(planned, planned - self._unsent, self._late, waited_for)
+        )
+        if not self._origin.in_flight:
+            self._on_stopped()
+
+    def _wait(self) -> None:
+        # The loop's timers count whole milliseconds; rounding down would have it spin until the moment comes.
+        seconds = ceil((self._schedule.next_due - clock.now()) * 1000) / 1000
+        self._timer = self._loop.call_later(max(seconds, 0.001), self._tick)
+
+    def _tick(self) -> None:
+        self._send_due(clock.now())
+        self._wait()
+
+    def _send_due(self, moment: float) -> None:
+        """Everything due by `moment`, and no more: answers must get their turn however late we are."""
+        while self._schedule.next_due <= moment:
+            self._arrive(self._schedule.draw())
+
+    def _arrive(self, arrival: Arrival) -> None:
+        visitor = self._engine.people[arrival.visitor]
+        visit = _visit(
+            self._engine,
+            origin=self._origin,
+            visitor=visitor,
+            journey=self._engine.journeys[arrival.journey],
+            via=self._via,
+            wish=arrival.connection,
+            due=arrival.due,
+            values=self._values,
+            record=None,
+            choose=self._choice.choice,
+            on_end=self._on_end,
+        )
+        late_by = clock.now() - arrival.due
+        if late_by > LATE_SECONDS:
+            self._late += 1
+        if late_by > TOO_LATE_SECONDS:
+            self._engine.not_sent(visit, f"the rig was {late_by:.3f} s late")
+        else:
+            self._engine.begin(visit)
+
+    def _on_end(self, visit: Visit, end: End) -> None:
+        if end.judgement.error == "unsent" and visit.step_index == 0:
+            self._unsent += 1
+        if self._on_stopped is not None and not self._origin.in_flight:
+            self._on_stopped()
+
+
+class BatchTask(NamedTuple):
+    """One journey of one visitor that a scenario wants done."""
+
+    visitor: str
+    journey: str
+    via: str
+    connection: Connection
+    stream: str
+    record: str | None
+    values: Mapping[str, str]
+
+
+class Batch:
+    """Tasks, each visitor's one after the other, `concurrency` visitors at a time."""
+
+    def __init__(
+        self,
+        loop: AbstractEventLoop,
+        engine: Engine,
+        tasks: Sequence[BatchTask],
+        *,
+        concurrency: int,
+        timeout_seconds: float,
+        on_done: Callable[[list[tuple[End, str | None]]], None],
+    ) -> None:
+        """`on_done` gets how each task ended and its record, in the order of `tasks`. Never before this returns."""
+        self._loop = loop
+        self._engine = engine
+        self._on_done = on_done
+        self._timeout_seconds = timeout_seconds
+        self._ends: list[tuple[End, str | None] | None] = [None] * len(tasks)
+        self._left = len(tasks)
+        self._origins: dict[str, Origin] = {}
+        queues: dict[str, deque[tuple[int, BatchTask]]] = {}
+        for index, task in enumerate(tasks):
+            queues.setdefault(task.visitor, deque()).append((index, task))
+        self._waiting = deque(queues.values())
+        for _ in range(min(concurrency, len(self._waiting))):
+            loop.call_soon(self._next_visitor)
+        if not tasks:
+            loop.call_soon(on_done, [])
+
+    def _next_visitor(self) -> None:
+        if self._waiting:
+            self._next_task(self._waiting.popleft())
+
+    def _next_task(self, queue: deque[tuple[int, BatchTask]]) -> None:
+        if not queue:
+            self._next_visitor()
+            return
+        index, task = queue.popleft()
+        origin = self._origins.get(task.stream)
+        if origin is None:
+            origin = self._origins[task.stream] = self._engine.new_origin(
+                task.stream, timeout_seconds=self._timeout_seconds, pool_size=0
+            )
+
+        def on_end(visit: Visit, end: End) -> None:
+            self._ends[index] = (end, visit.record)
+            self._left -= 1
+            if self._left:
+                # By way of the loop: a thousand refused connections must not be a thousand calls deep.
+                self._loop.call_soon(self._next_task, queue)
+            else:
+                self._loop.call_soon(self._on_done, [end for end in self._ends if end is not None])
+
+        visit = _visit(
+            self._engine,
+            origin=origin,
+            visitor=self._engine.people[task.visitor],
+            journey=self._engine.journeys[task.journey],
+            via=task.via,
+            wish=task.connection,
+            due=clock.now(),
+            values=task.values,
+            record=task.record,
+            choose=lambda records: records[-1],
+            on_end=on_end,
+        )
+        self._engine.begin(visit)
+
+
+def _visit(
+    engine: Engine,
+    *,
+    origin: Origin,
+    visitor: Visitor,
+    journey: Journey,
+    via: str,
+    wish: Connection,
+    due: float,
+    values: Mapping[str, str],
+    record: str | None,
+    choose: Callable[[Sequence[str]], str],
+    on_end: Callable[[Visit, End], None],
+) -> Visit:
+    """A visit with its record: a new one for `write`, one of the visitor's own acknowledged ones for any other journey.
+
+    Who has nothing to read yet writes instead, and it is recorded as a write.
+    """
+    if engine.needs_record(journey):
+        if record is None and journey.name != WRITE:
+            if visitor.records:
+                record = choose(visitor.records)
+            elif WRITE in engine.journeys:
+                journey = engine.journeys[WRITE]
+        if record is None:
+            record = engine.new_record()
+        values = {"record": record, "text": text_of(record), **values}
+    return Visit(
+        origin=origin,
+        visitor=visitor,
+        journey=journey,
+        via=via,
+        wish=wish,
+        due=due,
+        extras=values,
+        record=record,
+        on_end=on_end,
+    )

@@ -1,0 +1,342 @@
+"""One TCP connection and the one exchange that may be on it.
+
+A plain non-blocking socket, so that it is known exactly whether a byte was sent and how it broke: that is the whole
+difference between `failed` and `unknown`. Must not: retry, reconnect, judge, or know journeys.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from asyncio import AbstractEventLoop
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import httptools
+
+from harness import clock
+from harness.journeys import Reply
+
+__all__ = ["BODY_LIMIT", "HEAD_LIMIT", "Listener", "Target", "Wire", "error_class", "wanted_headers"]
+
+BODY_LIMIT = 4 * 1024 * 1024
+"""Bytes of a body; more is `malformed`."""
+HEAD_LIMIT = 64 * 1024
+"""Bytes of all headers of an answer; more is `malformed`."""
+
+# Under the allocator's threshold for mapping fresh memory: a larger buffer costs a page fault per read.
+_READ_BYTES = 65_536
+_RIG_ERRORS = frozenset({errno.EADDRNOTAVAIL, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_NOT_YET = frozenset({errno.EAGAIN, errno.ENOTCONN})
+
+
+class Target(NamedTuple):
+    """Where to connect: an address that needs no look-up."""
+
+    family: int
+    address: tuple[Any, ...]
+    host_header: str
+
+
+class Listener(Protocol):
+    """Who is told what became of an exchange. Called once for each."""
+
+    def on_reply(self, wire: Wire, reply: Reply) -> None: ...
+    def on_broken(self, wire: Wire, error: str, detail: str) -> None: ...
+    def on_idle_lost(self, wire: Wire) -> None:
+        """A connection without an exchange was ended by the other side."""
+
+
+def wanted_headers(*names: str) -> dict[bytes, str]:
+    """The headers worth keeping, as `Wire` takes them: its own needs and these."""
+    return {name.lower().encode(): name.lower() for name in ("content-length", "transfer-encoding", *names)}
+
+
+def error_class(error: OSError, *, connecting: bool) -> str:
+    """The class of an operation that the system broke with this error."""
+    if error.errno in _RIG_ERRORS:
+        return "unsent"
+    if error.errno == errno.ETIMEDOUT:
+        return "timeout"
+    if connecting and error.errno not in (errno.ECONNRESET, errno.EPIPE):
+        return "refused"
+    return "reset"
+
+
+class Wire:
+    """Opened once, used for one exchange after another, closed once."""
+
+    __slots__ = (
+        "_chunks",
+        "_complete",
+        "_descriptor",
+        "_excess",
+        "_head_bytes",
+        "_headers",
+        "_in_head",
+        "_listener",
+        "_loop",
+        "_parser",
+        "_received",
+        "_set_cookies",
+        "_size",
+        "_socket",
+        "_unsent",
+        "_wanted",
+        "_wire_fault",
+        "_writing",
+        "exchange",
+        "is_kept",
+        "is_reusable",
+        "sent",
+        "served",
+        "status",
+        "target",
+        "via",
+    )
+
+    # Of the answer that is being read; set anew for each exchange.
+    status: int | None
+    _headers: dict[str, str]
+    _set_cookies: list[str]
+    _chunks: list[bytes]
+    _wire_fault: str | None
+
+    def __init__(
+        self, loop: AbstractEventLoop, listener: Listener, wanted: Mapping[bytes, str], *, via: str, is_kept: bool
+    ) -> None:
+        self._loop = loop
+        self._listener = listener
+        self._wanted = wanted
+        self._socket: socket.socket | None = None
+        self._parser: Any = None
+        self._unsent = b""
+        self._writing = False
+        self.target: Target | None = None
+        self.via = via
+        """The name of its target."""
+        self.is_kept = is_kept
+        """Whether its opener means to use it again."""
+        self.exchange: Any = None
+        """Whatever the listener put on it with `send`. None: idle."""
+        self.sent: float | None = None
+        """When the first byte of the current request was handed to the system."""
+        self.served = 0
+        """Exchanges completed on it."""
+        self.is_reusable = False
+        """Whether both sides left it open after the last exchange."""
+        self._forget_answer()
+
+    def open(self, target: Target) -> None:
+        """Begin to connect. Raises OSError when the system refuses at once."""
+        self.target = target
+        self._socket = connection = socket.socket(target.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        self._descriptor = connection.fileno()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        failure = connection.connect_ex(target.address)
+        if failure not in (0, errno.EINPROGRESS):
+            self.close()
+            raise OSError(failure, os.strerror(failure))
+        self._parser = httptools.HttpResponseParser(self)
+
+    def is_still_open(self) -> bool:
+        """Whether an idle connection has neither been ended nor spoken to by the other side. Asks the system."""
+        assert self._socket is not None
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def send(self, exchange: Any, request: bytes) -> None:
+        """Put an exchange on the wire. The listener may be called before this returns."""
+        self.exchange = exchange
+        self.sent = None
+        self._forget_answer()
+        self._unsent = request
+        self._write()
+
+    def close(self) -> None:
+        """Close it; nobody is told. Twice is fine."""
+        connection = self._socket
+        if connection is None:
+            return
+        self._socket = None
+        self._parser = None  # it holds our callbacks: a ring that only the collector would free
+        self.exchange = None
+        self._loop.remove_reader(self._descriptor)
+        if self._writing:
+            self._loop.remove_writer(self._descriptor)
+        connection.close()
+
+    @property
+    def received(self) -> int:
+        """Bytes of the current answer so far."""
+        return self._received
+
+    def head(self) -> Reply | None:
+        """What is known of an answer that did not arrive whole: its status and headers, when those did."""
+        if self.status is None or self._in_head:
+            return None
+        return Reply(self.status, self._headers, b"", tuple(self._set_cookies))
+
+    # --- the socket ---------------------------------------------------------------------------------------------
+
+    def _write(self) -> None:
+        assert self._socket is not None
+        moment = clock.now()
+        try:
+            count = self._socket.send(self._unsent)
+        except OSError as error:
+            # Not connected yet, or the system's buffer is full.
+            if error.errno in _NOT_YET:
+                self._await_writable()
+            else:
+                self._break_by(error)
+            return
+        if self.sent is None:
+            self.sent = moment
+            if not self.served:
+                self._loop.add_reader(self._descriptor, self._on_readable)
+        self._unsent = self._unsent[count:]
+        if self._unsent:
+            self._await_writable()
+        elif self._writing:
+            self._writing = False
+            self._loop.remove_writer(self._descriptor)
+
+    def _await_writable(self) -> None:
+        if not self._writing:
+            self._writing = True
+            self._loop.add_writer(self._descriptor, self._write)
+
+    def _on_readable(self) -> None:
+        if self._socket is None:
+            return  # closed earlier in the same turn of the loop
+        try:
+            data = self._socket.recv(_READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._break_by(error)
+            return
+        if self.exchange is None:
+            self._listener.on_idle_lost(self)
+        elif not data:
+            self._on_end()
+        else:
+            self._read(data)
+
+    def _read(self, data: bytes) -> None:
+        self._received += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError:
+            raise  # a mistake of ours in a callback: never a fact about the server
+        except httptools.HttpParserError as error:
+            # What follows a whole answer cannot spoil it, only the connection.
+            self._excess = True
+            if self._wire_fault is None:
+                self._wire_fault = f"no HTTP: {error}"
+        if self._complete:
+            self._finish(reusable=self.is_reusable and not self._excess and not self._unsent)
+        elif self._wire_fault is not None:
+            self._listener.on_broken(self, "malformed", self._wire_fault)
+        elif self._in_head and self._received > HEAD_LIMIT:
+            self._listener.on_broken(self, "malformed", f"more than {HEAD_LIMIT} bytes without the end of its head")
+
+    def _on_end(self) -> None:
+        if not self._received:
+            self._listener.on_broken(self, "closed", "ended by the other side without an answer")
+        elif self._in_head:
+            self._listener.on_broken(self, "truncated", f"ended in its head, after {self._received} bytes")
+        elif self._ends_with_connection():
+            self._finish(reusable=False)
+        else:
+            expected = self._headers.get("content-length")
+            whole = f" of {expected}" if expected is not None else ""
+            self._listener.on_broken(self, "truncated", f"ended after {self._size}{whole} bytes of its body")
+
+    def _break_by(self, error: OSError) -> None:
+        if self.exchange is None:
+            self._listener.on_idle_lost(self)
+            return
+        words = error.strerror or str(error)
+        kind = error_class(error, connecting=self.sent is None and not self.served)
+        after = f" after {self._received} bytes of the answer" if self._received else ""
+        self._listener.on_broken(self, kind, words + after)
+
+    # --- the answer ---------------------------------------------------------------------------------------------
+
+    def _forget_answer(self) -> None:
+        self.status = None
+        self._headers = {}
+        self._set_cookies = []
+        self._chunks = []
+        self._size = 0
+        self._head_bytes = 0
+        self._received = 0
+        self._in_head = True
+        self._complete = False
+        self._excess = False
+        self._wire_fault = None
+
+    def _ends_with_connection(self) -> bool:
+        headers = self._headers
+        return "content-length" not in headers and "chunked" not in headers.get("transfer-encoding", "").lower()
+
+    def _finish(self, *, reusable: bool) -> None:
+        assert self.status is not None
+        self.is_reusable = reusable
+        self.served += 1
+        chunks = self._chunks
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        self._listener.on_reply(self, Reply(self.status, self._headers, body, tuple(self._set_cookies)))
+
+    # Called by the parser, which reports what they raise as its own error: they must not raise.
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            self._excess = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:
+            return  # a trailer of a chunked body
+        self._head_bytes += len(name) + len(value) + 4
+        if self._head_bytes > HEAD_LIMIT:
+            self._wire_fault = f"more than {HEAD_LIMIT} bytes of headers"
+            return
+        name = name.lower()
+        if name == b"set-cookie":
+            self._set_cookies.append(value.decode("latin-1"))
+        elif name in self._wanted:
+            self._headers[self._wanted[name]] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        if not self._complete:
+            self._in_head = False
+            self.status = self._parser.get_status_code()
+
+    def on_body(self, body: bytes) -> None:
+        if self._complete:
+            return
+        self._size += len(body)
+        if self._size > BODY_LIMIT:
+            self._wire_fault = f"more than {BODY_LIMIT} bytes of body"
+            self._chunks.clear()
+        else:
+            self._chunks.append(body)
+
+    def on_message_complete(self) -> None:
+        if self._complete:
+            return
+        if self.status is not None and self.status < 200:
+            received = self._received
+            self._forget_answer()  # "continue", "early hints": the answer proper is still to come
+            self._received = received
+            return
+        self._complete = True
+        self.is_reusable = self._parser.should_keep_alive()
