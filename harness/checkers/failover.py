@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Self
 
 from harness.checkers import bounds
 from harness.checkers.bounds import LossBounds
@@ -14,10 +14,11 @@ from harness.checkers.guards import late_in_words
 from harness.checkers.measures import (
     error_class,
     error_classes,
+    gap_within,
     is_late,
     is_write,
-    longest_gap,
     percentile,
+    probe_interval,
     time_to_recover,
     touching,
     was_sent,
@@ -41,8 +42,9 @@ def timeout_of(history: History) -> float:
 class RequestsSurviveLoss:
     """Requests go on being answered while one instance is lost: killed, stopped or hung.
 
-    The fault is `history.faults[0]`; its kind chooses the bounds. Failures count from the order to break the node until
-    it is ready again, and those that were in flight at that order count with them. Detection is judged between the
+    The fault is `history.faults[0]`; its kind chooses the bounds, and has to be `fault` where that is given. Failures
+    count from the order to break the node until it is ready again, and those that were in flight at that order count
+    with them; what the returning victim itself answers badly is for `VictimRejoins`. Detection is judged between the
     proven effect and the begin of healing: the earliest moment after which fewer than `victim_share` of the requests
     (or one probe per second and balancer worker) were tried at the victim.
 
@@ -69,6 +71,7 @@ class RequestsSurviveLoss:
     - `guards`, `examples`.
     """
 
+    fault: Literal["kill", "stop", "hang"] | None = None
     kill: LossBounds = bounds.KILL
     stop: LossBounds = bounds.STOP
     hang: LossBounds = bounds.HANG
@@ -78,10 +81,28 @@ class RequestsSurviveLoss:
     late_share: float = bounds.LATE_SHARE
     late_after_seconds: float = bounds.LATE_AFTER_SECONDS
 
+    @classmethod
+    def by_kill(cls) -> Self:
+        """Of an instance that dies without warning."""
+        return cls(fault="kill")
+
+    @classmethod
+    def by_stop(cls) -> Self:
+        """Of an instance that is told to stop."""
+        return cls(fault="stop")
+
+    @classmethod
+    def by_hang(cls) -> Self:
+        """Of an instance that is frozen."""
+        return cls(fault="hang")
+
     def check(self, history: History) -> Verdict:
         if not history.faults:
             return Verdict.inconclusive("no fault was injected", guards=["no fault was injected"])
         fault = history.faults[0]
+        if self.fault is not None and kind_of(fault) != self.fault:
+            other = f"the fault was {fault.fault}, not {self.fault}"
+            return Verdict.inconclusive(other, guards=[other])
         limits = {"kill": self.kill, "stop": self.stop, "hang": self.hang}.get(kind_of(fault))
         if limits is None:
             unknown = f"the fault {fault.fault} is not the loss of an instance"
@@ -121,10 +142,12 @@ class _Loss:
         self._before = [op for op in operations if op.due < fault.injected and id(op) not in touched]
         self._after = [op for op in operations if op.due >= end]
         self.requests = [op for op in judged if was_sent(op)]
-        self.failed = [op for op in self.requests if not op.available]
+        self.failed = [op for op in self.requests if not op.available and not answered_on_return(op, fault)]
         self._lost = [op for op in self.requests if self._effect <= op.due < fault.healing]
         self._tried = [op for op in self._lost if _tried_at(op, fault.node)]
-        self._gap = longest_gap(operations, start=fault.injected, end=end)
+        self._gap = gap_within(
+            operations, begin=fault.injected, end=end, interval_seconds=probe_interval(history, operations)
+        )
         self._latencies = [
             op.latency for op in judged if op.available and op.latency is not None and op.stream != "slow"
         ]
@@ -308,7 +331,7 @@ class _Loss:
             "detect_seconds": rounded(self._detected),
             "window_seconds": rounded(self._window),
             "longest_gap_seconds": rounded(self._gap.seconds),
-            "gap_begins_seconds": rounded(self._gap.begin - effect),
+            "gap_begins_seconds": rounded(self._gap.begin - effect) if self._gap.seconds else None,
             "slowest_seconds": rounded(max(self._latencies, default=None)),
             "p50_seconds": rounded(percentile(self._latencies, 0.50)),
             "p99_seconds": rounded(percentile(self._latencies, 0.99)),
@@ -325,6 +348,11 @@ class _Loss:
         }
 
 
+def answered_on_return(op: Operation, fault: FaultWindow) -> bool:
+    """Whether the victim itself answered it, after its healing had begun: it was used again, ready or not."""
+    return op.due >= fault.healing and op.instance == fault.node
+
+
 def _tried_at(op: Operation, node: str) -> bool:
     """Whether the balancer tried it there. Where a failure does not tell what was tried, it is taken to have been."""
     return node in op.attempts or op.instance == node or (not op.available and not op.attempts and was_sent(op))
@@ -336,9 +364,10 @@ def _classes(failed: Sequence[Operation]) -> str:
 
 @dataclass(frozen=True)
 class VictimRejoins:
-    """An instance that has returned is used again, and no request fails from the moment it says that it is ready.
+    """An instance that has returned is used again, and only when it can answer: no request fails from then on.
 
-    Failures before that moment belong to the loss (`RequestsSurviveLoss`).
+    Failures count from the moment it says that it is ready; before that, since the begin of healing, only those that
+    it answered itself: it was used again too early. All others belong to the loss (`RequestsSurviveLoss`).
 
     Expects: operations through the balancer from before the fault until the victim has answered again; the last fault
     window of the history. Inconclusive when the traffic stopped before the time was up.
@@ -346,7 +375,8 @@ class VictimRejoins:
     Evidence (seconds count from ready):
     - `fault`, `victim`, `rejoin_seconds` (None: not seen), `answers` (of the victim), `victim_before`,
       `tried_at_victim`, `by_instance` {name: answers}, `watched_seconds` (how long traffic went on);
-    - `requests`, `failed`, `errors`, `failed_by_method`, `failed_attempts` (as in RequestsSurviveLoss),
+    - `requests`, `failed`, `failed_before_ready` (of them, answered by the victim while it was not yet ready),
+      `errors`, `failed_by_method`, `failed_attempts` (as in RequestsSurviveLoss),
       `first_failure_seconds`, `last_failure_seconds`, `proves`;
     - `guards`, `examples`.
     """
@@ -365,7 +395,8 @@ class VictimRejoins:
         ready = fault.healed
         operations = [op for op in history.operations if op.via == "balancer" and was_sent(op)]
         since = [op for op in operations if op.due >= ready]
-        failed = [op for op in since if not op.available]
+        early = [op for op in operations if op.due < ready and answered_on_return(op, fault)]
+        failed = [op for op in [*early, *since] if not op.available]
         of_victim = [op for op in since if op.instance == fault.node and op.available and op.answered is not None]
         first = min((op.answered for op in of_victim if op.answered is not None), default=None)
         rejoined = None if first is None else max(0.0, first - ready)
@@ -379,6 +410,7 @@ class VictimRejoins:
             "answers": len(of_victim),
             "requests": len(since),
             "failed": len(failed),
+            "failed_before_ready": sum(not op.available for op in early),
             "errors": error_classes(failed),
             "failed_by_method": {
                 "idempotent": sum(not is_write(op) for op in failed),
@@ -395,8 +427,9 @@ class VictimRejoins:
             "examples": examples(failed, since=ready),
         }
         if failed:
-            told = f"{len(failed)} of {plural(len(since), 'request')} failed after {fault.node} was ready again"
-            return Verdict.fail(f"{told} ({_classes(failed)})", **evidence)
+            judged = plural(len(early) + len(since), "request")
+            told = f"{len(failed)} of {judged} failed after {fault.node} had returned ({_classes(failed)})"
+            return Verdict.fail(told, **evidence)
         if victim_before and watched >= self.within_seconds and (rejoined is None or len(of_victim) < self.answers):
             return Verdict.fail(
                 f"{fault.node} answered {len(of_victim)} of {plural(len(since), 'request')} in the {watched:.1f} s "

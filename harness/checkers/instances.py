@@ -11,6 +11,8 @@ from harness.model import History, Look, Verdict
 
 __all__ = ["EveryInstanceAnswers", "InstancesAgree"]
 
+_NO_WORD_ON_NOTES = ("failed", "logged-out", "overloaded")
+"""Answers that say nothing of whether the note is there."""
 _SAME = ("version", "config", "database", "session_store")
 
 
@@ -72,8 +74,8 @@ class InstancesAgree:
 
     Expects: a look named `version` at every instance, whose value may hold the keys `version`, `config`, `database` and
     `session_store` (whichever the application tells); and looks named `note` with the value {"written_via", "read_via",
-    "ok"} for every ordered pair of instances. An application that tells nothing of itself (no `version` look succeeded)
-    is judged by the notes alone.
+    "ok", and perhaps "answer"} for every ordered pair of instances. An application that tells nothing of itself (no
+    `version` look succeeded) is judged by the notes alone.
 
     Evidence: `compared` [keys], `differing` [keys, or "note"], `groups` {key: {value: [instances]}}, `said_nothing`
     [instances], `notes` {written via: {read via: true, false or null}}, `notes_read`, `notes_of`, `untested_pairs`.
@@ -151,9 +153,14 @@ def _notes(history: History) -> dict[str, dict[str, bool | None]]:
     notes: dict[str, dict[str, bool | None]] = {}
     for look in history.looks_at("note"):
         row = notes.setdefault(str(look.value.get("written_via")), {})
-        found = None if look.error else bool(look.value.get("ok"))
+        unanswered = look.error or look.value.get("answer") in _NO_WORD_ON_NOTES
+        found = None if unanswered else bool(look.value.get("ok"))
         reader = str(look.value.get("read_via"))
         # A note that was once not found stays not found, and an unanswered look takes nothing back.
         if row.get(reader) is not False and (found is not None or reader not in row):
             row[reader] = found
+    for writer, row in notes.items():
+        # What not even its writer finds was never surely written: it says nothing of the others.
+        if row.get(writer, True) is not True:
+            notes[writer] = dict.fromkeys(row, None)
     return notes

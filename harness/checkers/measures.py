@@ -9,24 +9,23 @@ import math
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 from harness.checkers import bounds
-from harness.model import Operation
+from harness.model import Gap, History, Operation, longest_gap
 
 __all__ = [
-    "Gap",
     "InFlight",
     "by_key",
     "ended",
     "error_class",
     "error_classes",
     "first_choice",
+    "gap_within",
     "is_late",
     "is_write",
-    "longest_gap",
     "mean_in_flight",
     "percentile",
+    "probe_interval",
     "time_to_recover",
     "touching",
     "was_in_flight",
@@ -37,31 +36,21 @@ _NON_IDEMPOTENT = frozenset({"POST", "PATCH", "LOCK", "CONNECT"})
 """RFC 9110 9.2.2 defines the idempotent methods; these are the others, as nginx has them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """A span of time without any successful answer."""
-
-    begin: float
-    end: float
-
-    @property
-    def seconds(self) -> float:
-        return self.end - self.begin
+def gap_within(operations: Iterable[Operation], *, begin: float, end: float, interval_seconds: float) -> Gap:
+    """The longest gap of `harness.model.longest_gap` within [begin, end]: answers outside are left out, so that a gap
+    that reaches out of the window is cut at its border."""
+    inside = (op for op in operations if op.answered is not None and begin <= op.answered <= end)
+    if end <= begin:
+        return Gap(0.0, begin, begin)
+    gap = longest_gap(inside, interval_seconds=interval_seconds, begin=begin, end=end)
+    return gap if gap.seconds > 0.0 else Gap(0.0, begin, begin)
 
 
-def longest_gap(operations: Iterable[Operation], *, start: float, end: float) -> Gap:
-    """The longest span within [start, end] in which nobody got a successful answer.
-
-    Answers count at the moment they were complete, whenever they were asked for: a server that falls silent and then
-    answers everything at once has a gap as long as its silence. The window's own borders count as answers, so a gap
-    that reaches out of it is cut there. With evenly spaced requests the result is true to within one interval.
-    """
-    if end <= start:
-        return Gap(start, start)
-    times = sorted(op.answered for op in operations if op.available and op.answered is not None)
-    marks = [start, *times[bisect_left(times, start) : bisect_right(times, end)], end]
-    begin = max(range(len(marks) - 1), key=lambda i: marks[i + 1] - marks[i])
-    return Gap(marks[begin], marks[begin + 1])
+def probe_interval(history: History, operations: Iterable[Operation]) -> float:
+    """Seconds between two requests of the densest open-loop stream among these operations; 0 without any."""
+    streams = {op.stream for op in operations}
+    rates = [pace.rate for pace in history.paces if pace.stream in streams and pace.rate > 0.0]
+    return 1.0 / max(rates) if rates else 0.0
 
 
 def percentile(values: Iterable[float], share: float) -> float | None:

@@ -22,10 +22,11 @@ from harness.checkers.guards import late_in_words
 from harness.checkers.measures import (
     error_class,
     error_classes,
+    gap_within,
     is_late,
     is_write,
-    longest_gap,
     percentile,
+    probe_interval,
     touching,
     was_in_flight,
     was_sent,
@@ -151,8 +152,12 @@ class _Seen:
         self._slow = [op for op in self.requests if op.stream == _SLOW]
         self._replaced = _replacements(history.rollout)
         # Slow requests alone answer too rarely to tell a gap by.
-        self._gap = longest_gap(
-            operations, start=begin, end=max([op.due for op in operations if op.stream != _SLOW], default=begin)
+        quick = [op for op in operations if op.stream != _SLOW]
+        self._gap = gap_within(
+            operations,
+            begin=begin,
+            end=max([op.due for op in quick], default=begin),
+            interval_seconds=probe_interval(history, quick),
         )
         self._latencies = [
             op.latency for op in judged if op.available and op.latency is not None and op.stream != _SLOW
@@ -299,7 +304,7 @@ class _Seen:
             "failed_by_step": steps,
             "failed_attempts": attempts,
             "longest_gap_seconds": rounded(self._gap.seconds),
-            "gap_begins_seconds": rounded(self._gap.begin - self._begin),
+            "gap_begins_seconds": rounded(self._gap.begin - self._begin) if self._gap.seconds else None,
             **failure_times(self.failed, since=self._begin),
             "slowest_seconds": rounded(max(self._latencies, default=None)),
             "p99_seconds": rounded(percentile(self._latencies, 0.99)),

@@ -207,7 +207,8 @@ class NoSessionLost:
 
     Expects: `login` operations acknowledged before the end, and other operations of the same visitors during and after.
     With `after="heal"`: fault windows, and sessions whose login the lost instance had answered. With `after="rollout"`:
-    steps named `begin` and `end`. What counts is an answer with an identity (`whoami`, a write sent to the login page).
+    steps named `begin` and `end`. Without: faults where there are any, else the rollout. What counts is an answer with an
+    identity (`whoami`, a write sent to the login page).
 
     Evidence:
     - `promised`, `lost`, `survived`, `unused`: sessions; `lost_by_home` {logged in on: {"promised", "lost"}};
@@ -220,14 +221,15 @@ class NoSessionLost:
     - `guards`, `examples`.
     """
 
-    after: Literal["heal", "rollout"] = "heal"
+    after: Literal["heal", "rollout"] | None = None
     sessions: int = bounds.SESSIONS
     sessions_on_victim: int = bounds.SESSIONS_ON_VICTIM
 
     def check(self, history: History) -> Verdict:
-        span = _span_of(history, self.after)
+        after = self.after or ("rollout" if history.rollout and not history.faults else "heal")
+        span = _span_of(history, after)
         if span is None:
-            nothing = "no fault was injected" if self.after == "heal" else "no rollout was carried out"
+            nothing = "no fault was injected" if after == "heal" else "no rollout was carried out"
             return Verdict.inconclusive(nothing, guards=[nothing])
         sessions = _Sessions(history)
         told = _Told(sessions, span)
@@ -238,7 +240,9 @@ class NoSessionLost:
         promised = [s for s in sessions if s.acknowledged < span.end and (s.ends >= span.end or s in told.lost_at)]
         lost = [s for s in promised if s in told.lost_at]
         unused = [s for s in promised if s not in told.lost_at and s not in told.survived]
-        guards = self._guards(history, promised, unused)
+        guards = self._guards(history.faults if after == "heal" else (), promised, unused)
+        if span.end == float("inf") and after == "rollout":
+            guards.insert(0, "the rollout did not come to its end")
         evidence = {
             "promised": len(promised),
             "lost": len(lost),
@@ -246,7 +250,7 @@ class NoSessionLost:
             "unused": len(unused),
             "lost_by_home": _by_home(promised, lost),
             **told.evidence(),
-            "victims": [fault.node for fault in history.faults] if self.after == "heal" else list(history.instances),
+            "victims": [fault.node for fault in history.faults] if after == "heal" else list(history.instances),
             "guards": guards,
         }
         when = span.in_words
@@ -258,20 +262,15 @@ class NoSessionLost:
             f"{len(promised)} of {plural(len(promised), 'person')} stayed logged in {when}", **evidence
         )
 
-    def _guards(self, history: History, promised: list[_Session], unused: list[_Session]) -> list[str]:
-        guards = []
-        if self.after == "heal":
-            guards += [
-                f"{fault.fault} on {fault.node} had no effect" for fault in history.faults if fault.effective is None
-            ]
-            guards += [f"{fault.node} never came back" for fault in history.faults if fault.healed is None]
-            for victim in dict.fromkeys(fault.node for fault in history.faults):
-                begun = sum(s.home == victim for s in promised)
-                if begun < self.sessions_on_victim:
-                    guards.append(
-                        f"only {plural(begun, 'person')} had logged in on {victim} "
-                        f"({self.sessions_on_victim} are needed)"
-                    )
+    def _guards(self, faults: tuple[FaultWindow, ...], promised: list[_Session], unused: list[_Session]) -> list[str]:
+        guards = [f"{fault.fault} on {fault.node} had no effect" for fault in faults if fault.effective is None]
+        guards += [f"{fault.node} never came back" for fault in faults if fault.healed is None]
+        for victim in dict.fromkeys(fault.node for fault in faults):
+            begun = sum(s.home == victim for s in promised)
+            if begun < self.sessions_on_victim:
+                guards.append(
+                    f"only {plural(begun, 'person')} had logged in on {victim} ({self.sessions_on_victim} are needed)"
+                )
         if len(promised) < self.sessions:
             guards.append(f"only {plural(len(promised), 'person')} had logged in ({self.sessions} are needed)")
         if unused:
