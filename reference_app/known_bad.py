@@ -137,7 +137,7 @@ class _ExitAtOnce(GracefulServer):
 class _ListenerClosedEarly(GracefulServer):
     async def drain(self) -> None:
         self.close_listener()
-        await super().drain()
+        await asyncio.sleep(self.site.settings.drain_seconds)
 
 
 SWITCHES = {

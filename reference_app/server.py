@@ -60,7 +60,9 @@ class GracefulServer(uvicorn.Server):
                 timeout_keep_alive=_IDLE_CONNECTION_SECONDS,
             )
         )
-        self._site = site
+        self.site = site
+        self.cut_short = False
+        """True once a request was cut because it took too long to wait for."""
         self._stop_asked = asyncio.Event()
 
     def ask_to_stop(self) -> None:
@@ -69,12 +71,12 @@ class GracefulServer(uvicorn.Server):
             logger.warning("asked to stop again: ending at once")
             os._exit(_CUT_SHORT)
         logger.info("asked to stop: not ready from now on")
-        self._site.draining = True
+        self.site.draining = True
         self._stop_asked.set()
 
     async def drain(self) -> None:
         """Go on accepting until balancers have noticed, then accept no more."""
-        await asyncio.sleep(self._site.settings.drain_seconds)
+        await asyncio.sleep(self.site.settings.drain_seconds)
         self.close_listener()
 
     def close_listener(self) -> None:
@@ -91,7 +93,7 @@ class GracefulServer(uvicorn.Server):
         await super().startup(sockets)
         gc.freeze()  # what is loaded now stays: not to be gone through with what requests leave
         gc.enable()
-        settings = self._site.settings
+        settings = self.site.settings
         logger.info(
             "%s listens on %s:%d, version %s", settings.instance, settings.host, settings.port, settings.app_version
         )
@@ -112,6 +114,7 @@ class GracefulServer(uvicorn.Server):
                 while state.connections or state.tasks:
                     await asyncio.sleep(0.01)
         except TimeoutError:
+            self.cut_short = True
             logger.warning("%d requests took longer than %g s: cut", len(state.tasks), _IN_FLIGHT_SECONDS)
         else:
             logger.info("everything in flight is finished")
@@ -136,6 +139,8 @@ def run(parts: Parts) -> int:
 
 
 async def _serve(parts: Parts) -> int:
+    if parts.settings.known_bad:
+        logger.warning("wrong on purpose: %s", ", ".join(parts.settings.known_bad))
     site = parts.site(parts.settings)
     server = parts.server(create_app(site), site)
     opening = asyncio.create_task(site.open())
@@ -156,4 +161,4 @@ async def _serve(parts: Parts) -> int:
         return _CANNOT_START
     finally:
         await site.close()
-    return 0
+    return _CUT_SHORT if server.cut_short else 0
