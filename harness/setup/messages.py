@@ -134,7 +134,7 @@ def mistake_from(error: ErrorDetails, *, data: Mapping[str, object], model: type
     context = error.get("ctx", {})
     if kind == "setup":  # raised by our own constraints, which bring their own words
         return Mistake(key, f"{error['msg']} (got {seen(value)}): {context['remedy']}")
-    return Mistake(key, _wrong_type(kind, key, value, error, _field_at(model, key)))
+    return Mistake(key, _wrong_type(kind, key, value, error, _example(model, key)))
 
 
 def _place_in(data: object, location: Sequence[str | int]) -> Key:
@@ -149,10 +149,9 @@ def _place_in(data: object, location: Sequence[str | int]) -> Key:
     return tuple(key)
 
 
-def _wrong_type(kind: str, key: Key, value: object, error: ErrorDetails, field: FieldInfo | None) -> str:
+def _wrong_type(kind: str, key: Key, value: object, error: ErrorDetails, example: str | None) -> str:
     name = spelled(str(key[-1])) if key and isinstance(key[-1], str) else None
     got = f"(got {seen(value)})"
-    example = _example(field)
 
     def write(text: str) -> str:
         return f"write {name} = {text}" if name else f"write {text}"
@@ -167,7 +166,7 @@ def _wrong_type(kind: str, key: Key, value: object, error: ErrorDetails, field: 
         case "float_type" | "finite_number":
             return f"must be a number {got}: {write(_as_number(value) or example or '1')}"
         case "bool_type":
-            return f"must be true or false {got}: {write('true')} or {write('false')}, without quotes"
+            return f"must be true or false {got}: {write('true')} or false, without quotes"
         case "tuple_type":
             return f"must be a list {got}: {write(_as_list(value, example))}"
         case "literal_error":
@@ -214,10 +213,14 @@ def _as_list(value: object, example: str | None) -> str:
     return as_toml(words)
 
 
-def _example(field: FieldInfo | None) -> str | None:
-    """What a right value looks like: the field's example, else its default."""
+def _example(model: type[BaseModel], key: Key) -> str | None:
+    """What a right value looks like: the field's example, else its default; for what a table holds, the first of the
+    table's example."""
+    field = _field_at(model, key)
     if field is None:
-        return None
+        table = _field_at(model, key[:-1])
+        example = table.examples[0] if table is not None and table.examples else None
+        return as_toml(next(iter(example.values()))) if isinstance(example, Mapping) and example else None
     if field.examples:
         return as_toml(field.examples[0])
     default = field.get_default(call_default_factory=False)

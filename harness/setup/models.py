@@ -51,6 +51,7 @@ JOURNEYS: Mapping[str, str] = {
 METHODS = ("get", "post", "put", "delete")
 
 _HEADER_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_URL_PATH = r"/(?!/)[^#\x00-\x1f\x7f]*"
 _TIME = "a time of nothing would give up before anything can happen"
 
 
@@ -81,10 +82,15 @@ Name = Annotated[
 UrlPath = Annotated[
     str,
     Like(
-        r"/(?!/)[^#\x00-\x1f\x7f]*",
+        _URL_PATH,
         must='must be a path that begins with one "/" and has no "#"',
         because="the harness itself says which node is asked, so leave out scheme, host and fragment",
     ),
+]
+MaybeUrlPath = Annotated[
+    UrlPath | None,
+    BeforeValidator(lambda value: None if value == "" else value),
+    WithJsonSchema({"type": "string", "pattern": f"^(?:|{_URL_PATH})$"}),
 ]
 HeaderName = Annotated[
     str,
@@ -189,10 +195,10 @@ class App(_Table):
         description="A path that answers below 300 while an instance wants traffic. Not given: the health path.",
         examples=["/ready"],
     )
-    version: UrlPath | None = Field(
+    version: MaybeUrlPath = Field(
         default="/version",
         description="A path that answers with a JSON object of what all instances must agree on, such as version, "
-        "config, database and session_store.",
+        "config, database and session_store. Empty text: there is none.",
     )
     slow: UrlPath | None = Field(
         default=None,

@@ -155,13 +155,14 @@ def _syntax_mistake(error: tomllib.TOMLDecodeError, text: str) -> str:
     written = lines[line - 1].strip() if line <= len(lines) else ""
     problem = _problem(error)
     remedy = next((remedy for sign, remedy in _SYNTAX_REMEDIES if sign in problem), "see https://toml.io")
-    if not written:
-        remedy = "complete what was begun above"
+    if place is None and "invalid value" in problem:
+        remedy = "the file ends here, complete the value"
     return f"line {line}, column {column}: {problem} (got {cut(written) or 'the end of the file'}): {remedy}"
 
 
 # By what the TOML reader says, in the order in which they are tried.
 _SYNTAX_REMEDIES = (
+    ("'\\'", "use single quotes, in which a backslash stands for itself"),
     ("'=' after a key", "write key = value"),
     ("cannot overwrite", "this key is there already, keep one"),
     ("cannot declare", "this table is there already, put its keys together"),
@@ -172,8 +173,6 @@ _SYNTAX_REMEDIES = (
     ("illegal character", "close the quotes on the same line"),
     ("array", "close the list with ]"),
     ("inline table", "close the table with }, on the same line"),
-    ("backslash", "use single quotes, in which a backslash stands for itself"),
-    ("'\\\\'", "use single quotes, in which a backslash stands for itself"),
 )
 
 

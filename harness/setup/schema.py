@@ -29,6 +29,8 @@ def setup_schema() -> dict[str, JsonValue]:
     _table(definitions, "Match")["minProperties"] = 1
     _table(definitions, "Journey")["required"] = ["steps"]
     _table(_table(_table(definitions, "Journey"), "properties"), "steps")["minItems"] = 1
+    # What it is called when it does not say is found out from the file's name.
+    _table(_table(schema, "properties"), "name").pop("default")
     schema["required"] = ["app", "journey"]
     journey = _table(_table(schema, "properties"), "journey")
     journey["required"] = list(REQUIRED_JOURNEYS)
