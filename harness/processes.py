@@ -1,0 +1,249 @@
+"""Facts about the processes of this machine: who runs, who belongs to whom, and signals that cannot hit a stranger.
+
+On Linux read from /proc; elsewhere from `ps`, which knows less (no environment, no working directory). A process
+is named by its id and its start, because ids are used again. Must not: import anything but the standard library
+(the reaper starts from here), or decide what is to be ended.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = [
+    "Process",
+    "ancestors",
+    "boot_id",
+    "environment_of",
+    "family",
+    "look",
+    "owner_of",
+    "program_of",
+    "send",
+    "snapshot",
+    "working_directory_of",
+]
+
+_PROC = Path("/proc")
+_ENDED = frozenset("ZXx")
+_STOPPED = frozenset("Tt")
+_MUCH = 1 << 20
+
+
+class Process(NamedTuple):
+    """One process as it was when looked at."""
+
+    pid: int
+    parent: int
+    group: int
+    session: int
+    state: str
+    """One letter, as in ps: R, S, D, T (stopped), Z (ended and not yet collected) …"""
+    has_terminal: bool
+    started: int
+    """Clock ticks since boot on Linux, seconds since the epoch elsewhere: for comparing on one machine only."""
+
+    @property
+    def is_alive(self) -> bool:
+        return self.state not in _ENDED
+
+    @property
+    def is_stopped(self) -> bool:
+        return self.state in _STOPPED
+
+
+def look(pid: int) -> Process | None:
+    """This process now; None when there is none."""
+    if not _has_proc():
+        return _by_ps(("-p", str(pid))).get(pid)
+    return _by_proc(pid)
+
+
+def snapshot() -> dict[int, Process]:
+    """Every process that can be seen, by id."""
+    if not _has_proc():
+        return _by_ps(("-ax",))
+    with os.scandir(_PROC) as entries:
+        seen = [_by_proc(int(entry.name)) for entry in entries if entry.name.isdecimal()]
+    return {process.pid: process for process in seen if process is not None}
+
+
+def family(
+    leaders: Iterable[int], everyone: Mapping[int, Process], *, members: Iterable[int] = ()
+) -> dict[int, Process]:
+    """The living among these members, the groups and sessions of these leaders, and all descendants of those.
+
+    A descendant counts wherever it moved to, as long as all between it and a member are there.
+    """
+    heads, wanted = set(leaders), set(members)
+    found = {
+        process.pid
+        for process in everyone.values()
+        if process.group in heads or process.session in heads or process.pid in heads or process.pid in wanted
+    }
+    children: dict[int, list[int]] = {}
+    for process in everyone.values():
+        children.setdefault(process.parent, []).append(process.pid)
+    pending = list(found)
+    while pending:
+        for child in children.get(pending.pop(), ()):
+            if child not in found:
+                found.add(child)
+                pending.append(child)
+    return {pid: everyone[pid] for pid in found if everyone[pid].is_alive}
+
+
+def ancestors(pid: int, everyone: Mapping[int, Process]) -> set[int]:
+    """This process and whoever started it, up to the first of all."""
+    found: set[int] = set()
+    while pid in everyone and pid not in found:
+        found.add(pid)
+        pid = everyone[pid].parent
+    return found
+
+
+def send(process: Process, number: signal.Signals) -> bool:
+    """Send a signal to exactly this process; false when it is gone, even if its id is in use again.
+
+    Raises:
+        PermissionError: it belongs to somebody else.
+    """
+    if sys.platform == "linux" and hasattr(os, "pidfd_open"):
+        try:
+            handle = os.pidfd_open(process.pid)
+        except ProcessLookupError:
+            return False
+        except OSError:  # a kernel without it: the look below is nearly as good
+            handle = -1
+        if handle >= 0:
+            try:
+                # Looked at after it was opened: what the handle holds cannot be replaced any more.
+                if not _is_same(process, look(process.pid)):
+                    return False
+                signal.pidfd_send_signal(handle, number)
+            except ProcessLookupError:
+                return False
+            finally:
+                os.close(handle)
+            return True
+    if not _is_same(process, look(process.pid)):
+        return False
+    try:
+        os.kill(process.pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def environment_of(pid: int) -> Mapping[str, str]:
+    """The environment a process was started with; empty when it may not be read or has been overwritten."""
+    data = _read(_PROC / str(pid) / "environ", _MUCH)
+    pairs = (entry.partition("=") for entry in data.decode("utf-8", "replace").split("\0"))
+    return {name: value for name, separator, value in pairs if separator}
+
+
+def working_directory_of(pid: int) -> Path:
+    """The folder a process is in, also when that was removed; the relative path "." when it may not be read."""
+    try:
+        return Path(str((_PROC / str(pid) / "cwd").readlink()).removesuffix(" (deleted)"))
+    except OSError:
+        return Path()
+
+
+def owner_of(pid: int) -> int | None:
+    """The user a process runs as; None when that cannot be seen."""
+    try:
+        return (_PROC / str(pid)).stat().st_uid
+    except OSError:
+        return None
+
+
+def program_of(pid: int) -> str:
+    """The short name of the program a process runs, as ps shows it; empty when it cannot be read."""
+    return _read(_PROC / str(pid) / "comm", 64).decode("utf-8", "replace").strip()
+
+
+def boot_id() -> str:
+    """Names this boot of the machine, so that an id written before a reboot is not taken for a process of today."""
+    return _read(_PROC / "sys/kernel/random/boot_id", 64).decode("ascii", "replace").strip()
+
+
+def _is_same(process: Process, now: Process | None) -> bool:
+    return now is not None and now.started == process.started and now.is_alive
+
+
+def _has_proc() -> bool:
+    return (_PROC / "self/stat").exists()
+
+
+def _by_proc(pid: int) -> Process | None:
+    data = _read(_PROC / str(pid) / "stat", 4096)
+    # The name of the program is in parentheses and may itself hold spaces and parentheses.
+    fields = data[data.rfind(b")") + 2 :].split()
+    if len(fields) < 20:
+        return None
+    return Process(
+        pid=pid,
+        state=fields[0].decode("ascii"),
+        parent=int(fields[1]),
+        group=int(fields[2]),
+        session=int(fields[3]),
+        has_terminal=fields[4] != b"0",
+        started=int(fields[19]),
+    )
+
+
+def _by_ps(which: tuple[str, ...]) -> dict[int, Process]:
+    import subprocess  # costs as much as all the rest, and is not needed on Linux
+
+    command = ["ps", *which, "-o", "pid=,ppid=,pgid=,stat=,tty=,lstart="]
+    try:
+        answer = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return {}
+    found: dict[int, Process] = {}
+    for line in answer.stdout.splitlines():
+        fields = line.split(None, 5)
+        if len(fields) < 6:
+            continue
+        try:
+            started = int(time.mktime(time.strptime(fields[5].strip(), "%a %b %d %H:%M:%S %Y")))
+            pid, parent, group = (int(field) for field in fields[:3])
+        except ValueError:
+            continue
+        # ps knows sessions by an address only where this is used; the group is what our nodes lead as well.
+        found[pid] = Process(
+            pid=pid,
+            parent=parent,
+            group=group,
+            session=group,
+            state=fields[3][:1],
+            has_terminal=not fields[4].startswith("?"),
+            started=started,
+        )
+    return found
+
+
+def _read(path: Path, size: int) -> bytes:
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(handle, size)
+    except OSError:  # ended between opening and reading
+        return b""
+    finally:
+        os.close(handle)
