@@ -270,7 +270,11 @@ def _take(key: Key, name: str, take: Take) -> Iterator[Mistake]:
         try:
             groups = re.compile(take.regex).groups
         except re.error as error:
-            yield Mistake((*key, "regex"), f"is no regular expression (got {seen(take.regex)}): {error}")
+            yield Mistake(
+                (*key, "regex"),
+                f"is no regular expression (got {seen(take.regex)}; {error}): put a backslash before a character that "
+                "stands for itself",
+            )
         else:
             if groups == 0:
                 yield Mistake((*key, "regex"), f"has no group (got {seen(take.regex)}): put what to take into ( and )")
@@ -281,7 +285,7 @@ def _what_it_must_tell(name: str, key: Key, journey: Journey) -> Iterator[Mistak
     last = journey.steps[-1]
     if name == "whoami":
         yield from _who_is_recognised(key, last)
-    elif last.expect is None and last.recognised is None:
+    elif last.expect is None and not (name == "login" and last.recognised is not None):
         yield Mistake(
             (*key, "expect"),
             f"is missing: say how the answer shows that {_SUCCESS[name]}, such as expect = {_EXPECTED[name]}",

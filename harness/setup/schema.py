@@ -44,7 +44,7 @@ def setup_schema() -> dict[str, JsonValue]:
 
 def schema_text() -> str:
     """The schema as it is written to disk."""
-    return json.dumps(setup_schema(), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(setup_schema(), indent=2) + "\n"
 
 
 def write_schema(path: Path) -> None:
