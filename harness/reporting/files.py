@@ -1,0 +1,45 @@
+"""Files that appear whole or not at all. Must not: know what is in them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import IO
+
+from harness.errors import MissingPrerequisite
+
+__all__ = ["replacing", "write_text"]
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[IO[bytes]]:
+    """A file that takes its place when all of it has been written: a reader never sees half of it.
+
+    Raises:
+        MissingPrerequisite: it cannot be written, such as for want of disk space.
+    """
+    begun: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(prefix=f".{target.name}.", dir=target.parent, delete=False) as file:
+            begun = Path(file.name)
+            os.fchmod(file.fileno(), 0o644)
+            yield file
+        begun.replace(target)
+    except OSError as problem:
+        why = problem.strerror or type(problem).__name__
+        raise MissingPrerequisite(
+            f"{target} cannot be written ({why}): make room there, or choose another folder with --report"
+        ) from problem
+    finally:
+        if begun is not None:
+            begun.unlink(missing_ok=True)
+
+
+def write_text(target: Path, text: str) -> None:
+    """Replace the file by this text in UTF-8. Raises MissingPrerequisite as `replacing` does."""
+    with replacing(target) as file:
+        file.write(text.encode("utf-8", "replace"))
