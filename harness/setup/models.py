@@ -7,6 +7,7 @@ environment, know the value of any placeholder, or say how a node is started.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -116,7 +117,6 @@ NextUpstream = Annotated[
         Literal[
             "error",
             "timeout",
-            "denied",
             "invalid_header",
             "http_500",
             "http_502",
@@ -485,6 +485,10 @@ class Promises(_Table):
         description="Promises this setup does not make: their ids, with * for anything, and the reason.",
         examples=[{"failover.hang": "the guide's read timeout is 60 s"}],
     )
+
+    def why_waived(self, promise: str) -> str:
+        """The reason why this promise is not made; empty when it is."""
+        return next((why for pattern, why in self.waived.items() if fnmatchcase(promise, pattern)), "")
 
 
 class Setup(_Table):
