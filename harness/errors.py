@@ -34,7 +34,7 @@ class HarnessError(Exception):
     """The harness or the machine failed. Never a statement about the setup that was judged."""
 
 
-class BadInput(HarnessError):
+class BadInput(HarnessError):  # noqa: N818 - reads as what happened
     """Something the person who called us can mend. The message says what is wrong, what was seen and what to do."""
 
 
@@ -55,11 +55,11 @@ class NodeError(HarnessError):
     """A node did not do what it was told."""
 
 
-class NodeNeverReady(NodeError, BadInput):
+class NodeNeverReady(NodeError, BadInput):  # noqa: N818 - reads as what happened
     """A node was started and ended, or never answered. Also bad input: its command comes from the setup file."""
 
 
-class WaitTimeout(HarnessError):
+class WaitTimeout(HarnessError):  # noqa: N818 - reads as what happened
     """Something that was waited for did not happen within its bound."""
 
 

@@ -1,0 +1,43 @@
+"""Checkers to findings: live and for a stored run alike, so that both reach the same verdict. Must not: do I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.checkers import describe, from_description, run_safely
+from harness.model import Checker, Finding, History, Verdict, worst
+
+__all__ = ["judge_record", "judged", "judged_again"]
+
+
+def judged(promise: str, checkers: Sequence[Checker], history: History) -> Finding:
+    """The verdict of several checkers together on one promise.
+
+    What is said is what the checkers with the worst status say; the evidence of each is kept under its name.
+    """
+    verdicts = {type(checker).__name__: run_safely(checker, history) for checker in checkers}
+    status = worst(verdict.status for verdict in verdicts.values())
+    said = [verdict.measured for verdict in verdicts.values() if verdict.status is status]
+    evidence = {name: dict(verdict.evidence) for name, verdict in verdicts.items()}
+    return Finding(
+        promise=promise,
+        scenario=history.scenario,
+        verdict=Verdict(status, "; ".join(dict.fromkeys(said)) or "nothing was checked", evidence),
+    )
+
+
+def judge_record(promise: str, checkers: Sequence[Checker], history: History) -> dict[str, Any]:
+    """What the journal keeps so that this judgement can be repeated."""
+    return {
+        "t": "judge",
+        "scenario": history.scenario,
+        "promise": promise,
+        "checkers": [describe(checker) for checker in checkers],
+    }
+
+
+def judged_again(record: Mapping[str, Any], history: History) -> Finding:
+    """Repeat a judgement of a stored run. Raises ValueError for a checker this harness does not know."""
+    checkers = [from_description(description) for description in record["checkers"]]
+    return judged(str(record["promise"]), checkers, history)

@@ -1,0 +1,42 @@
+"""Judges a stored run again, from its journal alone: no cluster, the same verdicts. Must not: change what is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.diagnosis import diagnose
+from harness.errors import BadInput, JournalError
+from harness.judging import judged_again
+from harness.model import Finding
+from harness.reporting import RunResult, read_results
+from harness.traffic import read_journal
+
+__all__ = ["rejudge"]
+
+
+def rejudge(folder: Path) -> RunResult:
+    """The run in this folder, its findings made anew from `history.jsonl`.
+
+    Raises:
+        BadInput: it is not the folder of a run, or one of another version.
+    """
+    try:
+        stored = read_results(folder)
+        journal = read_journal(folder / "history.jsonl")
+    except JournalError as problem:
+        raise BadInput(f"{folder} cannot be judged again: {problem}") from problem
+    findings: list[Finding] = []
+    facts: Mapping[str, Any] = {}
+    for scenario in journal.scenarios.values():
+        facts = scenario.history.setup or facts
+        try:
+            findings += [judged_again(record, scenario.history) for record in scenario.judged]
+        except ValueError as problem:
+            raise BadInput(f"{folder} was judged by another version of the harness: {problem}") from problem
+    # A scenario that could not be carried out left nothing to judge: that it failed stays true.
+    again = {(finding.promise, finding.scenario) for finding in findings}
+    findings += [finding for finding in stored.findings if (finding.promise, finding.scenario) not in again]
+    looks = [look for scenario in journal.scenarios.values() for look in scenario.history.looks]
+    return stored.with_findings(diagnose(findings, facts=facts, looks=looks))

@@ -1,0 +1,320 @@
+"""One verification of one setup: boots the cluster once, records scenarios, judges them and writes the results.
+
+This is what stands behind every door (command line, pytest). Must not: import pytest or print.
+"""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from harness import __version__, clock
+from harness.cluster import Cluster, boot
+from harness.diagnosis import diagnose
+from harness.errors import HarnessError, NodeNeverReady
+from harness.journeys import compile_journeys
+from harness.judging import judge_record, judged
+from harness.model import Checker, FaultWindow, Finding, History, Look, RolloutStep, Verdict
+from harness.promises import CATALOGUE
+from harness.reporting import PromiseResult, Redactor, RunHeader, RunResult, View, merge, progress_text, write_results
+from harness.scene import Scene
+from harness.setup import Setup
+from harness.traffic import Journal, Traffic, read_history, read_journal
+from harness.visitors import SLOW, Visitors
+from harness.workspace import Workspace, sweep
+
+__all__ = ["Story", "Verification"]
+
+Story = Callable[[Scene], None]
+_PROGRESS_EVERY_SECONDS = 0.25
+_PLATFORM = "native"
+
+
+class Verification:
+    """A setup, running, with what was recorded and concluded so far. `open` it, and `close` it whatever happens."""
+
+    def __init__(
+        self, *, setup: Setup, seed: int, reports: Path, view: View, command: str, planned: Mapping[str, int]
+    ) -> None:
+        """`planned`: how many scenarios will judge each promise; `command` repeats the run with its seed."""
+        self._setup = setup
+        self._seed = seed
+        self._reports = reports
+        self._view = view
+        self._command = command
+        self._planned = planned
+        self._stack = ExitStack()
+        self._told: dict[str, History | HarnessError] = {}
+        self._findings: list[Finding] = []
+        self._current = ""
+        self._note = ""
+        self._secrets: tuple[str, ...] = ()
+        self._redactor = Redactor()
+        self._node_seconds: dict[str, float] = {}
+        self.workspace: Workspace
+        self.cluster: Cluster
+        self.journal: Journal
+        self.traffic: Traffic
+        self._began = clock.now()
+        self._started = clock.wall().isoformat(timespec="seconds")
+
+    # -- life -------------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Boot everything.
+
+        Raises:
+            BadInput: something the person can mend; nothing is left running.
+        """
+        sweep()
+        with ExitStack() as stack:
+            self.workspace = stack.enter_context(
+                Workspace.create(reports=self._reports, name=self._setup.name, seed=self._seed)
+            )
+            self._view.begin(self.header)
+            self._began = clock.now()
+            journal = self.workspace.results / "history.jsonl"
+            self.journal = stack.enter_context(Journal(journal, run=self.workspace.run_id))
+            # After every node has said its last words, and before the folder they are in is removed.
+            stack.callback(self._keep_logs)
+            self.cluster = stack.enter_context(
+                boot(self._setup, workspace=self.workspace, hide=self._hide, on_ready=self._node_is_ready)
+            )
+            self._view.up(self.cluster.up_seconds)
+            self.cluster.recorder = self._write_down
+            self.traffic = self._new_traffic()
+            self.traffic.start()
+            stack.callback(self.traffic.close)
+            stack.callback(self._start_progress())
+            self._stack = stack.pop_all()
+
+    def close(self) -> None:
+        """Stop everything, keep the logs, and remove what is no result. Everything is tried."""
+        self._stack.close()
+
+    def _hide(self, secrets: Sequence[str]) -> None:
+        self._secrets = tuple(secrets)
+        self._redactor.add(*secrets)
+        self._view.hide(*secrets)
+
+    def _keep_logs(self) -> None:
+        self.workspace.collect_logs(self._secrets)
+
+    def _node_is_ready(self, name: str, seconds: float) -> None:
+        self._node_seconds[name] = seconds
+        self._view.node_ready(name, seconds)
+
+    def _new_traffic(self) -> Traffic:
+        setup, cluster = self._setup, self.cluster
+        journeys = {
+            name: journey.model_dump(mode="json", by_alias=True, exclude_unset=True)
+            for name, journey in setup.journey.items()
+        }
+        if setup.app.slow is not None:
+            journeys[SLOW] = {"steps": [{"get": setup.app.slow, "expect": {"status": 200}}]}
+        return Traffic(
+            journal=self.journal.path,
+            journeys=compile_journeys(journeys, values=["seconds"]),
+            targets={"balancer": (cluster.nginx.host, cluster.nginx.port)}
+            | {instance.name: (instance.host, instance.port) for instance in cluster.instances},
+            names={instance.address: instance.name for instance in cluster.instances},
+            timeout_seconds=setup.traffic.timeout_seconds,
+            seed=self._seed,
+            version_header=setup.app.version_header,
+        )
+
+    def _start_progress(self) -> Callable[[], None]:
+        """Tell the view now and then how the traffic fares. Returns what ends it."""
+        over = threading.Event()
+
+        def tell() -> None:
+            while not over.wait(_PROGRESS_EVERY_SECONDS):
+                with suppress(HarnessError):  # traffic that failed is reported by whoever needs it
+                    self._view.progress(self._progress_in_words())
+
+        teller = threading.Thread(target=tell, name="progress", daemon=True)
+        teller.start()
+
+        def end() -> None:
+            over.set()
+            teller.join()
+
+        return end
+
+    def _progress_in_words(self) -> str:
+        progress = self.traffic.progress()
+        return progress_text(
+            requests=progress.requests,
+            failed=progress.failed,
+            longest_gap_ms=progress.longest_gap_ms,
+            note=self._note,
+        )
+
+    # -- what is known of the setup ---------------------------------------------------------------------------
+
+    @property
+    def header(self) -> RunHeader:
+        setup = self._setup
+        nodes = ["postgres"] * (setup.postgres is not None) + ["redis"] * (setup.redis is not None)
+        return RunHeader(
+            setup=setup.name,
+            platform=_PLATFORM,
+            balancer=f"{setup.balancer.kind} {setup.balancer.algorithm}",
+            instances=setup.app.instances,
+            sessions=setup.sessions.store,
+            seed=self._seed,
+            promises=tuple(self._planned),
+            nodes=(*nodes, setup.balancer.kind, *setup.app.names),
+        )
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What checkers and diagnosis must know of the setup; no secret is in it."""
+        setup = self._setup
+        balancer = setup.balancer
+        return {
+            "name": setup.name,
+            "platform": _PLATFORM,
+            "balancer": balancer.kind,
+            "algorithm": balancer.algorithm,
+            # The workers share what they know of the instances (the upstream's zone): they choose as one.
+            "balancer_workers": 1,
+            "pool": list(setup.pool),
+            "max_fails": balancer.max_fails,
+            "fail_timeout_seconds": balancer.fail_timeout_seconds,
+            "next_upstream": list(balancer.next_upstream),
+            "read_timeout_seconds": balancer.read_timeout_seconds,
+            "connect_timeout_seconds": balancer.connect_timeout_seconds,
+            "session_store": setup.sessions.store,
+            "rollout": setup.rollout.kind,
+            "drain": setup.rollout.drain,
+            "timeout_seconds": setup.traffic.timeout_seconds,
+            "has_slow_path": setup.app.slow is not None,
+        }
+
+    # -- scenarios --------------------------------------------------------------------------------------------
+
+    def _write_down(self, event: FaultWindow | RolloutStep | Look) -> None:
+        if isinstance(event, RolloutStep) and event.node:
+            self._note = f"{event.node} {event.step}"
+        self.journal.append_fact(self._current, event)
+
+    def scene(self, name: str) -> Scene:
+        """Begin a scenario: a cluster in its known good state, and nobody logged in."""
+        self.cluster.return_to_known_good()
+        self._current = name
+        self._note = ""
+        self.journal.append(
+            {
+                "t": "scenario",
+                "scenario": name,
+                "seed": self._seed,
+                "instances": list(self.cluster.names),
+                "setup": self.facts,
+            }
+        )
+        self.traffic.begin_scenario(name)
+        visitors = Visitors(
+            cluster=self.cluster, traffic=self.traffic, read=lambda: read_history(self.journal.path, name)
+        )
+        choices = Random(f"{self._seed}/{name}")  # noqa: S311 - must repeat with the seed
+        return Scene(name=name, cluster=self.cluster, visitors=visitors, random=choices)
+
+    def record_once(self, name: str, story: Story) -> History:
+        """Let a story happen and return its history; the second time return the same history.
+
+        Raises:
+            HarnessError: the story could not be carried out; again at each further call.
+        """
+        if name not in self._told:
+            try:
+                scene = self.scene(name)
+                with suppress(NodeNeverReady):
+                    # An instance that does not come back is the setup's own doing: the history says so, for a checker.
+                    story(scene)
+                self._told[name] = scene.history
+            except HarnessError as problem:
+                self._told[name] = problem
+        told = self._told[name]
+        if isinstance(told, HarnessError):
+            raise told
+        return told
+
+    # -- judging ----------------------------------------------------------------------------------------------
+
+    def judge(self, promise: str, checkers: Sequence[Checker], history: History) -> Finding:
+        """Judge a history, and write down how, so that it can be judged again."""
+        finding = judged(promise, checkers, history)
+        self.journal.append(judge_record(promise, checkers, history))
+        self._findings.append(finding)
+        return finding
+
+    def crashed(self, promise: str, scenario: str, problem: Exception) -> Finding:
+        """A scenario that could not be carried out: the rig's error, never a pass."""
+        words = f"{type(problem).__name__}: {problem}" if not isinstance(problem, HarnessError) else str(problem)
+        trace = [] if isinstance(problem, HarnessError) else traceback.format_exception(problem)
+        finding = Finding(promise=promise, scenario=scenario, verdict=Verdict.rig_error(words, traceback=trace))
+        self._findings.append(finding)
+        return finding
+
+    def promise_result(self, promise: str) -> PromiseResult:
+        """What is known of one promise by now; causes are told at the end, from everything that was seen."""
+        return merge(
+            promise,
+            [finding for finding in self._findings if finding.promise == promise],
+            planned=self._planned.get(promise, 1),
+            waived=self._setup.promises.why_waived(promise),
+            promise=CATALOGUE[promise],
+        )
+
+    def conclude(self, *, complete: bool) -> RunResult:
+        """Find the causes, write every result, and return it. What an interrupted run had judged is written as well."""
+        seconds = clock.now() - self._began
+        self.traffic.flush()
+        stored = read_journal(self.journal.path)
+        looks = [look for scenario in stored.scenarios.values() for look in scenario.history.looks]
+        result = RunResult(
+            run_id=self.workspace.run_id,
+            setup=self._setup.name,
+            platform=_PLATFORM,
+            balancer=self.header.balancer,
+            instances=self._setup.app.instances,
+            sessions=self._setup.sessions.store,
+            seed=self._seed,
+            started=self._started,
+            version=__version__,
+            command=self._command,
+            results=self.workspace.results,
+            findings=diagnose(self._findings, facts=self.facts, looks=looks),
+            promises=tuple(CATALOGUE[promise] for promise in self._planned),
+            planned=self._planned,
+            waived=dict(self._setup.promises.waived),
+            complete=complete,
+            seconds=seconds,
+            boot_seconds=self.cluster.up_seconds,
+            node_seconds=self._node_seconds,
+            timings=self._timings(scenario.history for scenario in stored.scenarios.values()),
+        )
+        write_results(result, redactor=self._redactor)
+        return result
+
+    def _timings(self, histories: Iterable[History]) -> Mapping[str, float]:
+        """Where the time went besides the boot: open-loop traffic, less what it waited for, and those waits."""
+        waits = dict(self.cluster.waits)
+        spans = [(pace.begin, pace.end) for history in histories for pace in history.paces]
+        under_traffic = waits.get("drains", 0.0) + waits.get("recovery of instances", 0.0)
+        return {"traffic": max(0.0, covered_seconds(spans) - under_traffic), **waits}
+
+
+def covered_seconds(spans: Iterable[tuple[float, float]]) -> float:
+    """How long at least one of these spans of time was under way."""
+    total, reached = 0.0, float("-inf")
+    for begin, end in sorted(spans):
+        total += max(0.0, end - max(begin, reached))
+        reached = max(reached, end)
+    return total

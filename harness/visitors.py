@@ -1,0 +1,269 @@
+"""The people of one scenario: they log in, are looked up, browse under load and log out.
+
+A thin, synchronous face of the traffic process: every request is sent and recorded there. Must not:
+conclude anything from an answer beyond whether to go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+
+from harness import clock
+from harness.cluster import Cluster, Instance
+from harness.errors import HarnessError, WaitTimeout
+from harness.model import Answer, History, Look, Outcome
+from harness.traffic import Result, Stream, Task, Traffic
+from harness.waiting import wait_until
+
+__all__ = ["SLOW", "Browsing", "Visitor", "Visitors"]
+
+BALANCER = "balancer"
+_BROWSE = {"whoami": 0.7, "write": 0.15, "read": 0.15}
+_BOTH_CONNECTIONS = {"fresh": 0.5, "reused": 0.5}
+_LOOK_EVERY_SECONDS = 0.25
+_SHORT_WAIT_SECONDS = 0.05
+_IN_FLIGHT_PER_INSTANCE = 3.0
+SLOW = "slow"
+"""The journey that the harness makes of the setup's slow path."""
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """One simulated person and where they logged in."""
+
+    id: str
+    home: str
+
+
+class Visitors:
+    """The people of one scenario, over the traffic of a run."""
+
+    def __init__(self, *, cluster: Cluster, traffic: Traffic, read: Callable[[], History]) -> None:
+        self._cluster = cluster
+        self._traffic = traffic
+        self._read = read
+        self._people: list[Visitor] = []
+
+    @property
+    def history(self) -> History:
+        """All that was done and seen in this scenario until now."""
+        self._traffic.flush()
+        return self._read()
+
+    # -- one after the other ----------------------------------------------------------------------------------
+
+    def log_in(self, *, count: int, via: Instance | None = None) -> tuple[Visitor, ...]:
+        """Register `count` new people and log each in through one instance, or through the balancer.
+
+        Raises:
+            HarnessError: not one of them could log in: nothing that needs people can be judged.
+        """
+        where = via.name if via is not None else BALANCER
+        people = [Visitor(name, where) for name in self._traffic.new_visitors(count)]
+        stored_before = self._cluster.count_sessions()
+        self._perform([Task(visitor=person.id, journey="register", via=where, stream="arrive") for person in people])
+        results = self._perform(
+            [Task(visitor=person.id, journey="login", via=where, stream="arrive") for person in people]
+        )
+        acknowledged = sum(result.answer in (Answer.DONE, Answer.RECOGNISED) for result in results)
+        self._cluster.record(
+            Look(
+                what="sessions-stored",
+                node=where,
+                at=clock.now(),
+                status=None,
+                value={"before": stored_before, "after": self._cluster.count_sessions(), "logins": acknowledged},
+            )
+        )
+        if not acknowledged:
+            answers = ", ".join(sorted({str(result.answer) for result in results}))
+            raise HarnessError(
+                f"none of {count} people could log in through {where} (answers: {answers}): "
+                "try journey.register and journey.login against one instance by hand"
+            )
+        self._people.extend(people)
+        return tuple(people)
+
+    def log_in_on_each(self, *, count: int) -> tuple[Visitor, ...]:
+        """`count` new people on every instance, asked directly."""
+        return tuple(
+            person for instance in self._cluster.instances for person in self.log_in(count=count, via=instance)
+        )
+
+    def ask_everywhere(self, *, stream: str, times: int = 1, who: Sequence[Visitor] | None = None) -> None:
+        """Everybody is looked up on every instance directly."""
+        self._perform(
+            [
+                Task(visitor=person.id, journey="whoami", via=instance.name, stream=stream)
+                for _ in range(times)
+                for instance in self._cluster.instances
+                for person in (self._people if who is None else who)
+            ]
+        )
+
+    def visit(self, *, stream: str, times: int = 1) -> None:
+        """Everybody is looked up through the balancer, each time on another connection."""
+        self._perform(
+            [
+                Task(visitor=person.id, journey="whoami", via=BALANCER, stream=stream)
+                for _ in range(times)
+                for person in self._people
+            ]
+        )
+
+    def copy_cookies(self) -> tuple[Visitor, ...]:
+        """Somebody else holds a copy of everybody's cookies as they are now; recorded under the owner's name."""
+        copies = self._traffic.copy_visitors([person.id for person in self._people])
+        return tuple(Visitor(copy, person.home) for copy, person in zip(copies, self._people, strict=True))
+
+    def log_out(self) -> None:
+        """Everybody logs out through the instance they logged in on."""
+        before = self._cluster.count_sessions()
+        tasks = [Task(visitor=person.id, journey="logout", via=person.home, stream="leave") for person in self._people]
+        done = sum(result.outcome is Outcome.OK for result in self._perform(tasks))
+        after = self._cluster.count_sessions()
+        value = {"before": before, "after": after, "logouts": done}
+        self._cluster.record(Look(what="sessions-at-logout", node="", at=clock.now(), status=None, value=value))
+
+    def arrive(self, *, count: int) -> None:
+        """`count` people who never log in."""
+        self._people.extend(Visitor(name, BALANCER) for name in self._traffic.new_visitors(count))
+
+    def write_and_read_everywhere(self) -> None:
+        """One person writes a record through each instance, and reads each back through every instance.
+
+        Their login goes through the instance that is asked, so that this says something of the database alone.
+        """
+        if not {"write", "read"} <= set(self._cluster.setup.journey):
+            return
+        names = self._cluster.names
+        person = self._traffic.new_visitors(1)[0]
+        records = {name: f"{person}-{name}" for name in names}
+
+        def task(journey: str, via: str, record: str | None = None) -> Task:
+            return Task(visitor=person, journey=journey, via=via, stream="records", record=record)
+
+        self._perform([task("register", names[0])])
+        for writer in names:
+            self._perform([task("login", writer), task("write", writer, records[writer])])
+        for reader in names:
+            answers = self._perform(
+                [task("login", reader), *(task("read", reader, records[writer]) for writer in names)]
+            )
+            for writer, answer in zip(names, answers[1:], strict=True):
+                found = answer.outcome is Outcome.OK
+                # Only a proper "there is no such record" says that it is not there.
+                problem = "" if found or answer.answer is Answer.REFUSED else str(answer.error or answer.answer)
+                value = {"written_via": writer, "read_via": reader, "ok": found}
+                self._cluster.record(
+                    Look(what="note", node=reader, at=clock.now(), status=answer.status, value=value, error=problem)
+                )
+
+    def _perform(self, tasks: Sequence[Task]) -> list[Result]:
+        return self._traffic.perform(tasks)
+
+    # -- under load -------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def browsing(self, *, slow_per_second: float | None = None) -> Iterator[Browsing]:
+        """Everybody browses through the balancer, open loop, until the block is left: half of the requests on
+        connections of their own, half on kept ones.
+
+        Args:
+            slow_per_second: also so many requests per second that each take a second to be answered.
+        """
+        streams = [self._stream("browse", rate=self._cluster.setup.traffic.rate, journeys=self._browsing_journeys())]
+        if slow_per_second is not None and self._has_slow:
+            streams.append(self._slow("slow", rate=slow_per_second, via=BALANCER, seconds=1.0))
+        with self._running(*streams) as browsing:
+            yield browsing
+
+    @contextmanager
+    def overlapping_requests(self) -> Iterator[Browsing]:
+        """Requests through the balancer that overlap, each on a connection of its own: food for its algorithm.
+
+        Where the setup names a slow path, that is asked for short waits, so that several are always in flight.
+        """
+        each = _IN_FLIGHT_PER_INSTANCE * len(self._cluster.instances)
+        if self._has_slow:
+            stream = self._slow("spread", rate=each / _SHORT_WAIT_SECONDS, via=BALANCER, seconds=_SHORT_WAIT_SECONDS)
+        else:
+            stream = self._stream("spread", rate=self._cluster.setup.traffic.rate, journeys={"whoami": 1.0})
+        with self._running(stream) as browsing:
+            yield browsing
+
+    @contextmanager
+    def slow_requests_at(self, instance: Instance, *, per_second: float) -> Iterator[Browsing]:
+        """So many requests per second, to one instance directly, that each take a second to be answered."""
+        streams = [self._slow("slow", rate=per_second, via=instance.name, seconds=1.0)] if self._has_slow else []
+        with self._running(*streams) as browsing:
+            yield browsing
+
+    @property
+    def _has_slow(self) -> bool:
+        return self._cluster.setup.app.slow is not None
+
+    def _browsing_journeys(self) -> Mapping[str, float]:
+        """What the setup has of looking, writing and reading; who only looks does only that."""
+        known = self._cluster.setup.journey
+        return {journey: share for journey, share in _BROWSE.items() if journey in known}
+
+    def _stream(self, name: str, *, rate: float, journeys: Mapping[str, float]) -> Stream:
+        return Stream(
+            name=name,
+            rate=rate,
+            journeys=journeys,
+            visitors=[person.id for person in self._people],
+            connections=_BOTH_CONNECTIONS,
+        )
+
+    def _slow(self, name: str, *, rate: float, via: str, seconds: float) -> Stream:
+        return Stream(
+            name=name,
+            rate=rate,
+            journeys={SLOW: 1.0},
+            visitors=[person.id for person in self._people],
+            via=via,
+            connections={"fresh": 1.0},
+            values={"seconds": f"{seconds:g}"},
+        )
+
+    @contextmanager
+    def _running(self, *streams: Stream) -> Iterator[Browsing]:
+        with ExitStack() as stack:
+            for stream in streams:
+                self._traffic.start_stream(stream)
+                stack.callback(self._traffic.stop_stream, stream.name)
+            yield Browsing(lambda: self.history)
+
+
+class Browsing:
+    """Traffic that is under way."""
+
+    def __init__(self, history: Callable[[], History]) -> None:
+        self._history = history
+
+    def run_for(self, *, seconds: float) -> None:
+        """Let it go on for a while."""
+        clock.sleep(seconds)
+
+    def run_until_answered_by(self, instance: Instance, *, times: int, within_seconds: float) -> None:
+        """Let it go on until the instance has answered so often through the balancer, or the bound has passed.
+
+        That it never answered is for a checker to say, from the history.
+        """
+        since = clock.now()
+
+        def answered() -> bool:
+            asked = (op for op in self._history().operations if op.via == BALANCER and op.due >= since)
+            return sum(op.instance == instance.name and op.available for op in asked) >= times
+
+        with suppress(WaitTimeout):
+            wait_until(
+                answered,
+                within_seconds=within_seconds,
+                every_seconds=_LOOK_EVERY_SECONDS,
+                because=f"{instance} should answer through the balancer again",
+            )

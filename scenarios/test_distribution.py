@@ -1,0 +1,36 @@
+"""Does load spread over the instances?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from harness.checkers import EveryInstanceGetsTraffic, SharesFitTheAlgorithm
+from harness.model import History
+from harness.pytest_plugin import Judge
+from harness.scene import Scene
+
+
+@pytest.fixture(scope="module")
+def spread(record_once: Callable[[str, Callable[[Scene], None]], History]) -> History:
+    """Enough requests, each on its own connection and several at a time, to tell a fair balancer from an unfair one."""
+
+    def story(scene: Scene) -> None:
+        scene.visitors.arrive(count=10)
+        with scene.visitors.overlapping_requests() as traffic:
+            traffic.run_for(seconds=4)
+
+    return record_once("spread", story)
+
+
+@pytest.mark.promise("distribution.complete")
+def test_every_instance_gets_traffic(spread: History, judge: Judge) -> None:
+    """Every instance gets traffic, and nobody else answers."""
+    judge(EveryInstanceGetsTraffic(), of=spread)
+
+
+@pytest.mark.promise("distribution.share")
+def test_shares_fit_the_algorithm(spread: History, judge: Judge) -> None:
+    """Load is spread as the balancer's algorithm promises."""
+    judge(SharesFitTheAlgorithm(), of=spread)
