@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from random import Random
 from typing import NamedTuple
 
-from harness import clock
+from harness.clock import now
 from harness.journeys import Journey, Judgement, MissingValueError, Reply, Request, judge
 from harness.model import Answer, Connection, Outcome
 from harness.traffic.people import People
 from harness.traffic.recorder import Recorder, op_head, op_tail, quoted
 from harness.traffic.upstream import BALANCER, UPSTREAM_HEADER, UPSTREAM_STATUS_HEADER, read_upstream
 from harness.traffic.visits import End, Origin, Visit
-from harness.traffic.wire import Target, Wire, error_class, wanted_headers
+from harness.traffic.wire import KnownHeads, Target, WantedHeaders, Wire, error_class
 
 __all__ = ["WRITE", "Counts", "Engine"]
 
@@ -73,7 +73,7 @@ class Engine:
         self._headers = dict(headers)
         self._version_header = version_header.lower()
         self._most_in_flight = most_in_flight
-        self._wanted = wanted_headers(
+        self._wanted = WantedHeaders(
             "location",
             "retry-after",
             UPSTREAM_HEADER,
@@ -81,6 +81,7 @@ class Engine:
             version_header,
             *_taken_headers(journeys),
         )
+        self._heads = KnownHeads()
         self._seed = seed
         self._fixed = {
             (name, index): step.request({})
@@ -152,7 +153,7 @@ class Engine:
         return journey.name in self._record_journeys
 
     def counts(self) -> Counts:
-        moment = clock.now()
+        moment = now()
         gaps = [
             max(origin.longest_gap_seconds, origin.gap_until(moment) if origin.is_open else 0.0)
             for origin in self._origins
@@ -193,7 +194,7 @@ class Engine:
         self._break(visit, "unsent", why)
 
     def _ask(self, visit: Visit) -> None:
-        visit.begun = clock.now()
+        visit.begun = now()
         visit.connection = Connection.FRESH
         target = self._targets.get(visit.via)
         if target is None:
@@ -213,7 +214,9 @@ class Engine:
             self._break(visit, "unsent", f"{len(self._in_flight)} requests were in flight already")
             return
         else:
-            wire = Wire(self._loop, self, self._wanted, via=visit.via, is_kept=visit.wish is Connection.REUSED)
+            wire = Wire(
+                self._loop, self, self._wanted, self._heads, via=visit.via, is_kept=visit.wish is Connection.REUSED
+            )
             try:
                 wire.open(target)
             except OSError as error:
@@ -284,7 +287,7 @@ class Engine:
     # --- what became of it ----------------------------------------------------------------------------------------
 
     def on_reply(self, wire: Wire, reply: Reply) -> None:
-        answered = clock.now()
+        answered = now()
         visit: Visit = wire.exchange
         self._release(visit, wire)
         visitor = visit.visitor
@@ -407,7 +410,7 @@ class Engine:
             visit.on_end(visit, End(judgement, status, instance))
         else:
             visit.step_index += 1
-            visit.due = clock.now()
+            visit.due = now()
             self._ask(visit)
 
     def _count_success(self, origin: Origin, answered: float | None) -> None:
@@ -443,6 +446,8 @@ class Engine:
                 via=visit.via,
                 connection=visit.connection,
             )
+            if (visit.journey.name, visit.step_index) in self._fixed:
+                head = origin.heads[place] = f'{head}"path":{quoted(visit.path)},'
         if judgement.outcome is Outcome.OK:
             facts = (final, instance, attempts, status, version, judgement.answer)
             tail = self._tails.get(facts)
@@ -463,11 +468,13 @@ class Engine:
             tail = op_tail(
                 final=final, instance=instance, attempts=attempts, status=status, version=version, judgement=judgement
             )
+        if (visit.journey.name, visit.step_index) not in self._fixed:
+            head = f'{head}"path":{quoted(visit.path)},'
         record = ""
         if visit.record is not None and (visit.journey.name, visit.step_index) in self._record_steps:
             record = f'"record":{quoted(visit.record)},'
         self._recorder.write(
-            f'{head}"path":{quoted(visit.path)},"visitor":"{visit.visitor.id}",{record}"due":{visit.due:.6f},'
+            f'{head}"visitor":"{visit.visitor.known_as}",{record}"due":{visit.due:.6f},'
             f'"sent":{"null" if sent is None else f"{sent:.6f}"},'
             f'"answered":{"null" if answered is None else f"{answered:.6f}"},{tail}'
         )
@@ -479,7 +486,7 @@ class Engine:
     def _sweep(self) -> None:
         """End what took too long. Looks at everything only when something may be over."""
         self._sweeping = None
-        moment = clock.now()
+        moment = now()
         if moment >= self._earliest_deadline:
             late = [visit for visit in self._in_flight if visit.deadline <= moment]
             for visit in late:

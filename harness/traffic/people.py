@@ -20,8 +20,6 @@ __all__ = ["People", "Person", "Visitor", "text_of"]
 _HOME = "@example.org"
 _HOME_BYTES = _HOME.encode()
 _LOCAL_LENGTH = 17
-# Templates that escape the at sign are rare; only then is the whole page unescaped.
-_AT_ESCAPED = (b"&#64;", b"&#x40;", b"&commat;")
 
 
 def text_of(record: str) -> str:
@@ -48,6 +46,10 @@ class Visitor:
 
     id: str
     person: Person
+    known_as: str
+    """Whose requests these are in the record: a copied browser's are its owner's."""
+    address: bytes
+    """The person's email, as a page carries it."""
     jar: CookieJar
     values: dict[str, str]
     """The person's placeholders and everything taken so far."""
@@ -76,7 +78,7 @@ class People:
         """Another browser of the same people: with the cookies as they are now, or with none."""
         copies = []
         for original in visitors:
-            copy = self._admit(original.person)
+            copy = self._admit(original.person, known_as=original.known_as)
             copy.records = list(original.records)
             if cookies:
                 copy.jar = original.jar.copy()
@@ -86,9 +88,11 @@ class People:
 
     def names_somebody_else(self, body: bytes, visitor: Visitor) -> bool:
         """Whether a page carries the address of anybody known here who is not this person."""
-        if b"&" in body and any(mark in body for mark in _AT_ESCAPED):
+        # Templates that escape the at sign are rare; only then is the whole page unescaped. Looked for without the
+        # ampersand: a page is full of those, and each would be a false start of the search.
+        if b"#64;" in body or b"#x40;" in body or b"commat;" in body:
             body = html.unescape(body.decode("utf-8", "replace")).encode()
-        own = visitor.person.email.encode()
+        own = visitor.address
         at = body.find(_HOME_BYTES)
         while at >= 0:
             end = at + len(_HOME_BYTES)
@@ -107,10 +111,16 @@ class People:
             name=f"visitor{random.getrandbits(40):010x}",
         )
 
-    def _admit(self, person: Person) -> Visitor:
+    def _admit(self, person: Person, *, known_as: str | None = None) -> Visitor:
+        visitor_id = f"v{len(self._visitors) + 1}"
         visitor = Visitor(
-            id=f"v{len(self._visitors) + 1}", person=person, jar=CookieJar(now=clock.wall), values=person.values
+            id=visitor_id,
+            person=person,
+            known_as=known_as or visitor_id,
+            address=person.email.encode(),
+            jar=CookieJar(now=clock.wall),
+            values=person.values,
         )
         self._visitors[visitor.id] = visitor
-        self._addresses.add(person.email.encode())
+        self._addresses.add(visitor.address)
         return visitor

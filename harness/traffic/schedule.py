@@ -35,10 +35,11 @@ class _Shares(Generic[_T]):
     def __init__(self, weights: Mapping[_T, float]) -> None:
         self._items = list(weights)
         total = sum(weights.values())
-        self._edges = [edge / total for edge in accumulate(weights.values())]
+        # The last edge is left out: whatever rounding makes of it, every number falls before it.
+        self._edges = [edge / total for edge in accumulate(weights.values())][:-1]
 
     def pick(self, number: float) -> _T:
-        return self._items[min(bisect_right(self._edges, number), len(self._items) - 1)]
+        return self._items[bisect_right(self._edges, number)]
 
 
 class Schedule:
@@ -60,7 +61,8 @@ class Schedule:
         self._random = Random(f"{seed}/{scenario}/{stream}")  # noqa: S311 - must repeat with the seed
         self._begin = begin
         self._rate = rate
-        self._visitors = visitors
+        self._visitors = tuple(visitors)
+        self._visitor_count = len(self._visitors)
         self._journeys = _Shares(journeys)
         self._connections = _Shares(connections)
         self._drawn = 0
@@ -71,7 +73,7 @@ class Schedule:
         random = self._random.random
         arrival = Arrival(
             self.next_due,
-            self._visitors[int(random() * len(self._visitors))],
+            self._visitors[int(random() * self._visitor_count)],
             self._journeys.pick(random()),
             self._connections.pick(random()),
         )

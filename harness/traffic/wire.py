@@ -15,19 +15,23 @@ from typing import Any, NamedTuple, Protocol
 
 import httptools
 
-from harness import clock
+from harness.clock import now
 from harness.journeys import Reply
 
-__all__ = ["BODY_LIMIT", "HEAD_LIMIT", "Listener", "Target", "Wire", "error_class", "wanted_headers"]
+__all__ = ["BODY_LIMIT", "HEAD_LIMIT", "KnownHeads", "Listener", "Target", "WantedHeaders", "Wire", "error_class"]
 
 BODY_LIMIT = 4 * 1024 * 1024
 """Bytes of a body; more is `malformed`."""
 HEAD_LIMIT = 64 * 1024
-"""Bytes of all headers of an answer; more is `malformed`."""
+"""Bytes of an answer without the end of its head; more is `malformed`."""
 
 # Under the allocator's threshold for mapping fresh memory: a larger buffer costs a page fault per read.
 _READ_BYTES = 65_536
 _RIG_ERRORS = frozenset({errno.EADDRNOTAVAIL, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+# A hostile server may send new header names for ever.
+_SPELLINGS = 4096
+_KNOWN_HEADS = 1024
+_ESTABLISHED = 1
 _NOT_YET = frozenset({errno.EAGAIN, errno.ENOTCONN})
 
 
@@ -48,9 +52,46 @@ class Listener(Protocol):
         """A connection without an exchange was ended by the other side."""
 
 
-def wanted_headers(*names: str) -> dict[bytes, str]:
-    """The headers worth keeping, as `Wire` takes them: its own needs and these."""
-    return {name.lower().encode(): name.lower() for name in ("content-length", "transfer-encoding", *names)}
+class WantedHeaders(dict[bytes, str | None]):
+    """The headers worth keeping, by their name as it comes over the wire; None for those that are not.
+
+    Learns the spellings it meets: no name is folded twice.
+    """
+
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        self._wanted = {name.lower() for name in ("content-length", "transfer-encoding", "set-cookie", *names)}
+
+    def learn(self, name: bytes) -> None:
+        if len(self) >= _SPELLINGS:
+            self.clear()
+        folded = name.decode("latin-1").lower()
+        self[name] = folded if folded in self._wanted else None
+
+
+class Head(NamedTuple):
+    """What the head of an answer says, once it is parsed."""
+
+    status: int
+    headers: Mapping[str, str]
+    set_cookies: tuple[str, ...]
+    body_bytes: int
+    keeps_open: bool
+
+
+class KnownHeads(dict[bytes, Head]):
+    """Heads that were parsed before, by their bytes: most answers of a server differ in nothing but their body.
+
+    Only answers that came in one piece, and whose length their head tells: the same bytes mean the same again.
+    """
+
+    def remember(self, answer: bytes, head: Head) -> None:
+        if len(self) >= _KNOWN_HEADS:
+            self.clear()
+        end = answer.find(b"\r\n\r\n") + 4
+        # Not where something came before or after, such as an early hint.
+        if end + head.body_bytes == len(answer):
+            self[answer[:end]] = head
 
 
 def error_class(error: OSError, *, connecting: bool) -> str:
@@ -72,9 +113,10 @@ class Wire:
         "_complete",
         "_descriptor",
         "_excess",
-        "_head_bytes",
         "_headers",
+        "_heads",
         "_in_head",
+        "_keeps_open",
         "_listener",
         "_loop",
         "_parser",
@@ -99,16 +141,24 @@ class Wire:
     # Of the answer that is being read; set anew for each exchange.
     status: int | None
     _headers: dict[str, str]
-    _set_cookies: list[str]
+    _set_cookies: tuple[str, ...]
     _chunks: list[bytes]
     _wire_fault: str | None
 
     def __init__(
-        self, loop: AbstractEventLoop, listener: Listener, wanted: Mapping[bytes, str], *, via: str, is_kept: bool
+        self,
+        loop: AbstractEventLoop,
+        listener: Listener,
+        wanted: WantedHeaders,
+        heads: KnownHeads,
+        *,
+        via: str,
+        is_kept: bool,
     ) -> None:
         self._loop = loop
         self._listener = listener
         self._wanted = wanted
+        self._heads = heads
         self._socket: socket.socket | None = None
         self._parser: Any = None
         self._unsent = b""
@@ -141,21 +191,17 @@ class Wire:
         self._parser = httptools.HttpResponseParser(self)
 
     def is_still_open(self) -> bool:
-        """Whether an idle connection has neither been ended nor spoken to by the other side. Asks the system."""
+        """Whether the other side has not ended it, as far as the system knows by now."""
         assert self._socket is not None
-        try:
-            self._socket.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
+        # The first byte of TCP_INFO is the state: one system call, and no exception where all is well.
+        return self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _ESTABLISHED
 
     def send(self, exchange: Any, request: bytes) -> None:
         """Put an exchange on the wire. The listener may be called before this returns."""
         self.exchange = exchange
         self.sent = None
-        self._forget_answer()
+        self._received = 0
+        self._in_head = True
         self._unsent = request
         self._write()
 
@@ -181,13 +227,13 @@ class Wire:
         """What is known of an answer that did not arrive whole: its status and headers, when those did."""
         if self.status is None or self._in_head:
             return None
-        return Reply(self.status, self._headers, b"", tuple(self._set_cookies))
+        return Reply(self.status, self._headers, b"", self._set_cookies)
 
     # --- the socket ---------------------------------------------------------------------------------------------
 
     def _write(self) -> None:
         assert self._socket is not None
-        moment = clock.now()
+        moment = now()
         try:
             count = self._socket.send(self._unsent)
         except OSError as error:
@@ -227,11 +273,20 @@ class Wire:
             self._listener.on_idle_lost(self)
         elif not data:
             self._on_end()
+        elif not self._received:
+            end = data.find(b"\r\n\r\n") + 4
+            head = self._heads.get(data[:end])
+            if head is not None and end + head.body_bytes == len(data):
+                self._complete_with(head, data[end:])
+            else:
+                self._forget_answer()
+                self._received = len(data)
+                self._parse(data)
         else:
-            self._read(data)
+            self._received += len(data)
+            self._parse(data)
 
-    def _read(self, data: bytes) -> None:
-        self._received += len(data)
+    def _parse(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError:
@@ -242,10 +297,13 @@ class Wire:
             if self._wire_fault is None:
                 self._wire_fault = f"no HTTP: {error}"
         if self._complete:
-            self._finish(reusable=self.is_reusable and not self._excess and not self._unsent)
+            head, body = self._answer(keeps_open=self._keeps_open and not self._excess)
+            if self._received == len(data) and not self._is_chunked():
+                self._heads.remember(data, head)
+            self._complete_with(head, body)
         elif self._wire_fault is not None:
             self._listener.on_broken(self, "malformed", self._wire_fault)
-        elif self._in_head and self._received > HEAD_LIMIT:
+        elif self._in_head and self._received >= HEAD_LIMIT:
             self._listener.on_broken(self, "malformed", f"more than {HEAD_LIMIT} bytes without the end of its head")
 
     def _on_end(self) -> None:
@@ -253,8 +311,8 @@ class Wire:
             self._listener.on_broken(self, "closed", "ended by the other side without an answer")
         elif self._in_head:
             self._listener.on_broken(self, "truncated", f"ended in its head, after {self._received} bytes")
-        elif self._ends_with_connection():
-            self._finish(reusable=False)
+        elif "content-length" not in self._headers and not self._is_chunked():
+            self._complete_with(*self._answer(keeps_open=False))
         else:
             expected = self._headers.get("content-length")
             whole = f" of {expected}" if expected is not None else ""
@@ -274,27 +332,29 @@ class Wire:
     def _forget_answer(self) -> None:
         self.status = None
         self._headers = {}
-        self._set_cookies = []
+        self._set_cookies = ()
         self._chunks = []
         self._size = 0
-        self._head_bytes = 0
         self._received = 0
         self._in_head = True
         self._complete = False
+        self._keeps_open = False
         self._excess = False
         self._wire_fault = None
 
-    def _ends_with_connection(self) -> bool:
-        headers = self._headers
-        return "content-length" not in headers and "chunked" not in headers.get("transfer-encoding", "").lower()
+    def _is_chunked(self) -> bool:
+        return "chunked" in self._headers.get("transfer-encoding", "").lower()
 
-    def _finish(self, *, reusable: bool) -> None:
+    def _answer(self, *, keeps_open: bool) -> tuple[Head, bytes]:
         assert self.status is not None
-        self.is_reusable = reusable
-        self.served += 1
         chunks = self._chunks
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        self._listener.on_reply(self, Reply(self.status, self._headers, body, tuple(self._set_cookies)))
+        return Head(self.status, self._headers, self._set_cookies, len(body), keeps_open), body
+
+    def _complete_with(self, head: Head, body: bytes) -> None:
+        self.served += 1
+        self.is_reusable = head.keeps_open and not self._unsent
+        self._listener.on_reply(self, Reply(head.status, head.headers, body, head.set_cookies))
 
     # Called by the parser, which reports what they raise as its own error: they must not raise.
 
@@ -303,17 +363,16 @@ class Wire:
             self._excess = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._in_head:
-            return  # a trailer of a chunked body
-        self._head_bytes += len(name) + len(value) + 4
-        if self._head_bytes > HEAD_LIMIT:
-            self._wire_fault = f"more than {HEAD_LIMIT} bytes of headers"
+        wanted = self._wanted
+        if name not in wanted:
+            wanted.learn(name)
+        key = wanted[name]
+        if key is None or not self._in_head:  # a header after the head is a trailer of a chunked body
             return
-        name = name.lower()
-        if name == b"set-cookie":
-            self._set_cookies.append(value.decode("latin-1"))
-        elif name in self._wanted:
-            self._headers[self._wanted[name]] = value.decode("latin-1")
+        if key == "set-cookie":
+            self._set_cookies += (value.decode("latin-1"),)
+        else:
+            self._headers[key] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         if not self._complete:
@@ -339,4 +398,4 @@ class Wire:
             self._received = received
             return
         self._complete = True
-        self.is_reusable = self._parser.should_keep_alive()
+        self._keeps_open = self._parser.should_keep_alive()
