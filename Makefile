@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SETUP ?= fixtures/setups/reference.toml
 
 .DEFAULT_GOAL := verify
-.PHONY: verify test unit e2e scenarios mutants check fix clean bench
+.PHONY: constraints verify test unit e2e scenarios mutants check fix clean bench
 
 # Two stamps: to verify needs no linter, and a newcomer should not wait for one.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -16,6 +16,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[native,docker,load,dev]'
 	touch $@
+
+constraints: $(VENV)/.installed-dev
+	(head -1 constraints.txt; $(BIN)/python -m pip freeze --exclude-editable --exclude pip --exclude setuptools) > constraints.new
+	mv constraints.new constraints.txt
 
 verify: $(VENV)/.installed
 	$(BIN)/harness verify $(SETUP)
