@@ -2,7 +2,9 @@
 
 Two ways, tried in this order: a user namespace, in which root is mapped to an ordinary user (nothing
 has to be copied or given away), and, where namespaces are forbidden (a container with the default
-seccomp profile), the user `nobody`. When the harness is not root, programs are run as they are.
+seccomp profile), the user `nobody`. When the harness is not root, programs are run as they are; only a user
+without an entry in the user database (a container run with a bare number) is mapped to one that has an
+entry, because initdb looks its user up.
 Must not: change owners or modes of anything outside the folder it is told to give away, add users to
 the machine, or read a password.
 """
@@ -64,12 +66,21 @@ _finding = threading.Lock()
 def unprivileged() -> Unprivileged:
     """The way to run a program without root's rights on this machine; found out once in a process."""
     global _found
-    if os.geteuid() != 0:
+    is_root = os.geteuid() == 0
+    if not is_root and _has_entry(os.geteuid()):
         return Unprivileged()
     with _finding:
         if _found is None:
-            _found = _by_namespace() or _by_dropping()
+            _found = _by_namespace() or (_by_dropping() if is_root else Unprivileged())
         return _found
+
+
+def _has_entry(uid: int) -> bool:
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True
 
 
 def _by_namespace() -> Unprivileged | None:
