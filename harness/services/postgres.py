@@ -455,6 +455,11 @@ def _run(
     said = ended.stderr.decode(errors="replace")
     if os.strerror(errno.ENOSPC) in said:
         raise MissingPrerequisite(f"the disk is full: {directory} has no room for a Postgres ({said.strip()})")
+    if "could not look up effective user ID" in said:
+        raise MissingPrerequisite(
+            f"Postgres needs the user it runs as to have a name, and uid {os.geteuid()} has none: add one to "
+            "/etc/passwd, run the harness as another user, or allow user namespaces"
+        )
     if ended.returncode != 0:
         raise HarnessError(f"{argv[0]} failed with exit code {ended.returncode}: {said.strip()}")
     return said
