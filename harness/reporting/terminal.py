@@ -197,14 +197,15 @@ class PlainView(_Silent):
         self._shown: set[str] = set()
 
     def begin(self, header: RunHeader) -> None:
+        header = self._redactor.everything(header)
         self._id_characters = max([ID_CHARACTERS, *map(len, header.promises)])
         with self._lock:
             self._nodes = dict.fromkeys(header.nodes)
-        _print(self._console, Text(f" {one_line(self._redactor(str(header)))}", "bold"))
+        _print(self._console, Text(f" {one_line(str(header))}", "bold"))
 
     def node_ready(self, name: str, seconds: float) -> None:
         with self._lock:
-            self._nodes[name] = seconds
+            self._nodes[self._redactor.everything(name)] = seconds
 
     def up(self, seconds: float) -> None:
         with self._lock:
@@ -249,11 +250,12 @@ class LiveView(_Silent):
     # -- what is told -----------------------------------------------------------------------------------------
 
     def begin(self, header: RunHeader) -> None:
+        header = self._redactor.everything(header)
         with self._lock:
             self._order = list(header.promises)
             self._nodes = dict.fromkeys(header.nodes)
             self._id_characters = max([ID_CHARACTERS, *map(len, header.promises)])
-        _print(self._console, Text(f" {one_line(self._redactor(str(header)))}", "bold"), cut=True)
+        _print(self._console, Text(f" {one_line(str(header))}", "bold"), cut=True)
         self._live = Live(
             get_renderable=self._region,
             console=self._console,
@@ -267,7 +269,7 @@ class LiveView(_Silent):
 
     def node_ready(self, name: str, seconds: float) -> None:
         with self._lock:
-            self._nodes[name] = seconds
+            self._nodes[self._redactor.everything(name)] = seconds
 
     def up(self, seconds: float) -> None:
         with self._lock:
@@ -281,12 +283,12 @@ class LiveView(_Silent):
             if promise_id not in self._order:
                 self._order.append(promise_id)
             self._running = promise_id
-            self._told[promise_id] = self._redactor(note)
+            self._told[promise_id] = self._redactor.everything(note)
 
     def progress(self, text: str) -> None:
         with self._lock:
             if self._running:
-                self._told[self._running] = self._redactor(text)
+                self._told[self._running] = self._redactor.everything(text)
 
     def promise_done(self, result: PromiseResult) -> None:
         with self._lock:
