@@ -21,6 +21,7 @@ __all__ = [
     "boot_id",
     "environment_of",
     "family",
+    "is_frozen",
     "look",
     "owner_of",
     "program_of",
@@ -155,6 +156,18 @@ def working_directory_of(pid: int) -> Path:
         return Path()
 
 
+def is_frozen(pid: int) -> bool:
+    """Whether every thread of a process is stopped; of the process as a whole where threads cannot be seen."""
+    try:
+        with os.scandir(_PROC / str(pid) / "task") as threads:
+            states = [_by_proc(pid, thread=int(thread.name)) for thread in threads]
+    except OSError:
+        now = look(pid)
+        return now is not None and now.is_stopped
+    # A thread that ended in between is none that runs.
+    return bool(states) and all(state is None or state.is_stopped or not state.is_alive for state in states)
+
+
 def owner_of(pid: int) -> int | None:
     """The user a process runs as; None when that cannot be seen."""
     try:
@@ -181,8 +194,9 @@ def _has_proc() -> bool:
     return (_PROC / "self/stat").exists()
 
 
-def _by_proc(pid: int) -> Process | None:
-    data = _read(_PROC / str(pid) / "stat", 4096)
+def _by_proc(pid: int, *, thread: int | None = None) -> Process | None:
+    folder = _PROC / str(pid)
+    data = _read((folder if thread is None else folder / "task" / str(thread)) / "stat", 4096)
     # The name of the program is in parentheses and may itself hold spaces and parentheses.
     fields = data[data.rfind(b")") + 2 :].split()
     if len(fields) < 20:

@@ -1,0 +1,221 @@
+"""Ports that two runs at once never share, and who listens where.
+
+A port is leased by a lock on a small file in a folder of this user, so the kernel gives it back however the run
+ends. Must not: keep a port open (a node has to bind it), or take one from the range in which the system picks
+ports for outgoing connections: a connection of traffic could then sit on the port of a node that is restarting.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from harness import processes
+from harness.errors import BadInput, MissingPrerequisite
+from harness.folders import private_folder, runtime_dir
+
+__all__ = ["Listener", "PortLeases", "is_free", "listeners", "sockets_of", "who_listens"]
+
+_LOWEST, _HIGHEST = 20_000, 32_767
+_FEWEST = 1_000
+_LISTENING = "0A"
+
+
+class PortLeases:
+    """The ports of one run. Use as a context manager; safe to use from several threads."""
+
+    def __init__(self, *, host: str = "127.0.0.1", runtime: Path | None = None) -> None:
+        self._host = host
+        self._folder = private_folder((runtime or runtime_dir()) / "ports")
+        self._held: dict[int, int] = {}
+        self._using = threading.Lock()
+        self._ports = _ports_to_give()
+        # Runs begin at different places, so that they seldom try the same port, and users (who do not see each
+        # other's locks) hardly ever.
+        self._next = (os.geteuid() * 7919 + os.getpid() * 61) % len(self._ports)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release_all()
+
+    def take(self) -> int:
+        """A port that is free now, and that no other run of this user will be given until it is released.
+
+        Raises:
+            MissingPrerequisite: all are taken.
+        """
+        with self._using:
+            for _ in range(len(self._ports)):
+                port = self._ports[self._next]
+                self._next = (self._next + 1) % len(self._ports)
+                if port not in self._held and self._lock(port):
+                    # Strictly free: nothing lingers on it either, for servers that do not set SO_REUSEADDR.
+                    if is_free(self._host, port, strictly=True):
+                        return port
+                    self._release(port)
+        raise MissingPrerequisite(
+            f"no port from {self._ports.start} to {self._ports.stop - 1} is free on {self._host}: "
+            "end what uses them (ss -tln lists it)"
+        )
+
+    def take_exact(self, port: int) -> int:
+        """This port and no other.
+
+        Raises:
+            BadInput: it is taken (by whom, if that can be seen), or may not be used.
+        """
+        with self._using:
+            if port in self._held:
+                return port
+            if not self._lock(port):
+                raise BadInput(f"port {port} is taken by another run of the harness: wait for it, or name another port")
+            try:
+                if is_free(self._host, port):
+                    return port
+                taken = f"port {port} on {self._host} is taken{_by(who_listens(port))}: end that, or name another port"
+            except PermissionError:
+                taken = f"port {port} may only be used by root: name one from 1024 up"
+            except (OSError, OverflowError) as problem:
+                taken = f"port {port} on {self._host} cannot be used ({problem}): name another port"
+            self._release(port)
+        raise BadInput(taken)
+
+    def release(self, port: int) -> None:
+        """Give one port back; one that is not held is no mistake."""
+        with self._using:
+            self._release(port)
+
+    def release_all(self) -> None:
+        """Give all ports back."""
+        with self._using:
+            for port in tuple(self._held):
+                self._release(port)
+
+    def _lock(self, port: int) -> bool:
+        path = self._folder / str(port)
+        while True:
+            try:
+                handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except OSError as problem:
+                raise MissingPrerequisite(
+                    f"{self._folder} cannot be written ({problem.strerror}): ports are leased there, make room"
+                ) from problem
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(handle)
+                return False
+            # Whoever had it removed the file before the lock was given back: then this one is nobody's any more.
+            if os.fstat(handle).st_nlink:
+                self._held[port] = handle
+                return True
+            os.close(handle)
+
+    def _release(self, port: int) -> None:
+        handle = self._held.pop(port, None)
+        if handle is not None:
+            (self._folder / str(port)).unlink(missing_ok=True)
+            os.close(handle)
+
+
+def is_free(host: str, port: int, *, strictly: bool = False) -> bool:
+    """Whether a server could listen there now. `strictly`: also one that does not set SO_REUSEADDR.
+
+    Raises:
+        OSError: the address cannot be used at all.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
+        if not strictly:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as problem:
+            if problem.errno == errno.EADDRINUSE:
+                return False
+            raise
+    return True
+
+
+# -- who listens where -----------------------------------------------------------------------------------------
+
+
+class Listener(NamedTuple):
+    """A socket that accepts connections."""
+
+    host: str
+    port: int
+    socket: int
+    """The number of the socket in /proc, to tell whose it is."""
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def listeners() -> list[Listener]:
+    """Every listening TCP socket of this machine; none where there is no /proc."""
+    found = []
+    for name, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        try:
+            rows = Path("/proc/net", name).read_text("ascii").splitlines()[1:]
+        except OSError:
+            continue
+        for row in rows:
+            fields = row.split()
+            if fields[3] == _LISTENING:
+                address, _, port = fields[1].partition(":")
+                found.append(Listener(_address(address, family), int(port, 16), int(fields[9])))
+    return found
+
+
+def sockets_of(pids: Iterable[int]) -> set[int]:
+    """The numbers of the sockets these processes have open; of those that may not be looked into, none."""
+    return {number for pid in pids for number in _sockets(pid)}
+
+
+def who_listens(port: int) -> tuple[int, ...]:
+    """The processes that listen on this port, as far as they may be seen."""
+    wanted = {each.socket for each in listeners() if each.port == port}
+    return tuple(pid for pid in processes.snapshot() if not wanted.isdisjoint(_sockets(pid))) if wanted else ()
+
+
+def _by(pids: tuple[int, ...]) -> str:
+    return f" by {processes.program_of(pids[0])} (pid {pids[0]})" if pids else ""
+
+
+def _sockets(pid: int) -> Iterator[int]:
+    with suppress(OSError), os.scandir(f"/proc/{pid}/fd") as entries:
+        for entry in entries:
+            with suppress(OSError):
+                target = str(Path(entry.path).readlink())
+                if target.startswith("socket:["):
+                    yield int(target[len("socket:[") : -1])
+
+
+def _address(text: str, family: socket.AddressFamily) -> str:
+    # The kernel prints each group of four bytes as one number in the byte order of the machine.
+    words = [bytes.fromhex(text[at : at + 8]) for at in range(0, len(text), 8)]
+    return socket.inet_ntop(family, b"".join(word[::-1] if sys.byteorder == "little" else word for word in words))
+
+
+def _ports_to_give() -> range:
+    """From 20,000 to below the range the system picks from; if that leaves few, to 32,767 all the same."""
+    try:
+        lowest_picked = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text("ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        lowest_picked = _HIGHEST + 1
+    if lowest_picked - _LOWEST < _FEWEST:
+        return range(_LOWEST, _HIGHEST + 1)
+    return range(_LOWEST, min(lowest_picked, _HIGHEST + 1))
