@@ -7,6 +7,7 @@ it is installed on, so it imports what is heavy only when a scenario is collecte
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -158,15 +159,13 @@ def run_scenarios(folder: Path, door: Door) -> int:
                 # Plugins of the machine (Locust's, a framework's) have no say in a verdict.
                 "--disable-plugin-autoload",
                 "-p",
-                "harness.pytest_plugin",
-                "-p",
                 "pytest_timeout",
                 "-p",
                 "no:cacheprovider",
                 "-p",
                 "no:terminal",
             ],
-            plugins=[_Registrar(door)],
+            plugins=[sys.modules[__name__], _Registrar(door)],
         )
     )
 
