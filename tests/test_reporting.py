@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 from xml.etree import ElementTree as Xml
@@ -11,7 +11,22 @@ from xml.etree import ElementTree as Xml
 import pytest
 
 from harness.errors import JournalError, MissingPrerequisite
-from harness.model import Cause, Confidence, Finding, Promise, Status, Verdict
+from harness.model import (
+    Answer,
+    Cause,
+    Confidence,
+    Connection,
+    FaultWindow,
+    Finding,
+    Look,
+    Operation,
+    Outcome,
+    Pace,
+    Promise,
+    RolloutStep,
+    Status,
+    Verdict,
+)
 from harness.reporting import (
     Redactor,
     RunResult,
@@ -529,3 +544,33 @@ class TestWords:
     )
     def test_durations(self, value: float, text: str) -> None:
         assert duration(value) == text
+
+
+# -- the page that tells of the formats -------------------------------------------------------------------------------
+
+
+class TestDocumentation:
+    PAGE = Path(__file__).parents[1] / "docs" / "results.md"
+
+    def test_every_key_of_verdicts_json_is_told(self, run: RunResult) -> None:
+        """A key nobody can look up is no documented format."""
+        document = json.loads(to_json(run))
+        told = self.PAGE.read_text()
+
+        a_promise = next(each for each in document["promises"] if each["status"] == "fail")
+        a_finding = a_promise["findings"][0]
+        objects = [document, a_promise, a_finding, a_finding["causes"][0]]
+        objects += [document[key] for key in ("setup", "counts", "seconds")] + [a_promise["promise"]]
+        assert not [key for each in objects for key in each if f"`{key}`" not in told]
+
+    @pytest.mark.parametrize("fact", [Operation, Pace, FaultWindow, RolloutStep, Look], ids=lambda fact: fact.__name__)
+    def test_every_field_of_a_record_is_told(self, fact: type[Operation]) -> None:
+        told = self.PAGE.read_text()
+
+        assert not [field.name for field in fields(fact) if f"`{field.name}`" not in told]
+
+    def test_every_word_a_field_may_hold_is_told(self) -> None:
+        told = self.PAGE.read_text()
+
+        words = [*Status, *Confidence, *Outcome, *Answer, *Connection]
+        assert not [word for word in words if f"`{word}`" not in told]
