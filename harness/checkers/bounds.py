@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 __all__ = [
+    "ASKED_IN_GAP",
     "DETECT_BY_REQUESTS",
     "EACH_CONNECTION_KIND",
     "EACH_PAIR",
@@ -129,6 +130,9 @@ counted in the balancer's favour."""
 GAP_SECONDS = 1.0
 """Longest time without one successful answer: a person takes a page that comes within a second for a slow one, not
 for an outage."""
+
+ASKED_IN_GAP = 3
+"""Requests due in a gap: with fewer, it is a pause of the traffic and not of the setup."""
 
 VICTIM_SHARE = 0.05
 """Share of requests tried at the lost instance below which the balancer is taken to know of the loss. One that does

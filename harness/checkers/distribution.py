@@ -256,7 +256,7 @@ class SharesFitTheAlgorithm:
         connections = len({(op.stream, op.visitor) for op in operations if op.connection is Connection.REUSED})
         per_connection = sum(reused) / connections if connections else 1.0
         n = sum(fresh)
-        achieved = chi_square_power(n, fair=fair, wrong=half, alpha=self.alpha) if n else 0.0
+        achieved = _power(n, tuple(fair), tuple(half), self.alpha) if n else 0.0
         p_value = g_test(fresh, fair) if n else None
         evidence |= {
             "p_value": p_value,
@@ -272,6 +272,11 @@ class SharesFitTheAlgorithm:
         if p_value is None or achieved < self.power:
             return Verdict.inconclusive(f"{told}: too few ({rates})", **evidence)
         return Verdict.passed(f"{told}, p = {p_value:.2g} ({rates})", **evidence)
+
+
+@lru_cache
+def _power(n: int, fair: tuple[float, ...], wrong: tuple[float, ...], alpha: float) -> float:
+    return chi_square_power(n, fair=fair, wrong=wrong, alpha=alpha)
 
 
 @lru_cache

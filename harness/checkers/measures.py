@@ -37,13 +37,22 @@ _NON_IDEMPOTENT = frozenset({"POST", "PATCH", "LOCK", "CONNECT"})
 
 
 def gap_within(operations: Iterable[Operation], *, begin: float, end: float, interval_seconds: float) -> Gap:
-    """The longest gap of `harness.model.longest_gap` within [begin, end]: answers outside are left out, so that a gap
-    that reaches out of the window is cut at its border."""
-    inside = (op for op in operations if op.answered is not None and begin <= op.answered <= end)
+    """The longest gap of `harness.model.longest_gap` within [begin, end], while somebody was asking.
+
+    Answers outside are left out, so that a gap that reaches out of the window is cut at its border. The window ends
+    with the traffic, and a span in which hardly anybody asked is no gap: nobody can tell whether there would have been
+    an answer.
+    """
+    sent = [op for op in operations if was_sent(op)]
+    dues = [op.due for op in sent]
+    begin, end = max(begin, min(dues, default=end)), min(end, max(dues, default=begin) + interval_seconds)
+    none = Gap(0.0, begin, begin)
     if end <= begin:
-        return Gap(0.0, begin, begin)
+        return none
+    inside = (op for op in sent if op.answered is not None and begin <= op.answered <= end)
     gap = longest_gap(inside, interval_seconds=interval_seconds, begin=begin, end=end)
-    return gap if gap.seconds > 0.0 else Gap(0.0, begin, begin)
+    asked = sum(gap.begin <= due < gap.end for due in dues)
+    return gap if gap.seconds > 0.0 and asked >= bounds.ASKED_IN_GAP else none
 
 
 def probe_interval(history: History, operations: Iterable[Operation]) -> float:

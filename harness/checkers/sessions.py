@@ -207,8 +207,8 @@ class NoSessionLost:
 
     Expects: `login` operations acknowledged before the end, and other operations of the same visitors during and after.
     With `after="heal"`: fault windows, and sessions whose login the lost instance had answered. With `after="rollout"`:
-    steps named `begin` and `end`. Without: faults where there are any, else the rollout. What counts is an answer with an
-    identity (`whoami`, a write sent to the login page).
+    steps named `begin` and `end`. Without: faults where there are any, else the rollout. What counts is an answer with
+    an identity (`whoami`, a write sent to the login page).
 
     Evidence:
     - `promised`, `lost`, `survived`, `unused`: sessions; `lost_by_home` {logged in on: {"promised", "lost"}};
@@ -541,7 +541,7 @@ class LogoutHoldsEverywhere:
         if not trials:
             return ["nobody logged out"]
         reasons = Counter(reason for trial in trials if (reason := trial.untested(history.instances)))
-        guards = [f"{count} of {plural(len(trials), 'session')} {reason}" for reason, count in reasons.most_common()]
+        guards = [f"{count} of {plural(len(trials), 'session')}: {reason}" for reason, count in reasons.most_common()]
         if len(tested) < self.visitors and not guards:
             guards.append(f"only {plural(len(tested), 'person')} logged out ({self.visitors} are needed)")
         return guards
@@ -561,9 +561,9 @@ class _Logout:
     def untested(self, instances: tuple[str, ...]) -> str:
         """Why this logout proves nothing; empty when it does."""
         if len(self.before) < 2:
-            return "was only ever accepted by one instance" if self.before else "was never accepted by any instance"
+            return "only ever accepted by one instance" if self.before else "never accepted by any instance"
         if set(instances) - self.refused:
-            return "was not shown to every instance after the logout"
+            return "not shown to every instance after the logout"
         return ""
 
 

@@ -1,0 +1,240 @@
+"""Does load reach every instance, in the shares the algorithm promises? With the error rates, simulated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import pytest
+
+from harness.checkers import EveryInstanceGetsTraffic, SharesFitTheAlgorithm
+from harness.checkers.distribution import missed_by_chance, sample_for_completeness
+from harness.model import Connection, History
+from tests.checker_histories import (
+    APPS,
+    FAIL,
+    INCONCLUSIVE,
+    PASS,
+    doctored,
+    failed,
+    history,
+    status_of,
+    traffic,
+    without,
+)
+from tests.checker_simulations import spread
+
+SPREAD = history(traffic(0, 3))
+FRESH = history(traffic(0, 0.37, connection=Connection.FRESH))
+
+
+@pytest.mark.parametrize(
+    ("record", "expected", "said"),
+    [
+        (SPREAD, PASS, "3 of 3 instances in 300 answers, 100 to 100 each"),
+        (FRESH, PASS, "3 of 3 instances in 37 answers"),
+        (without(FRESH, lambda o: o.due > 0.355), INCONCLUSIVE, "36 fresh connections, 37 are needed"),
+        (doctored(SPREAD, lambda o: replace(o, connection=Connection.REUSED)), INCONCLUSIVE, "0 fresh connections"),
+        (history(traffic(0, 3, instances=APPS[:2])), FAIL, "2 of 3 instances in 300 answers; none from app-3"),
+        (history(traffic(0, 3, instances=(*APPS, "127.0.0.1:9"))), FAIL, "75 answers from a stranger: 127.0.0.1:9"),
+        (doctored(SPREAD, lambda o: replace(o, instance=None) if o.due == 1.0 else o), FAIL, "1 answer from a stranger"),
+        # A failure without an instance is the balancer's own word, no stranger.
+        (history([*SPREAD.operations, failed(1.001)]), PASS, "3 of 3"),
+        # Tried and never answering is not traffic.
+        (
+            history([*traffic(0, 3, instances=APPS[:2]), *(failed(i / 50, attempts=("app-3",)) for i in range(50))]),
+            FAIL,
+            "none from app-3",
+        ),
+        # Asked directly, everybody answers; the balancer has no part in it.
+        (history([o for app in APPS for o in traffic(0, 1, instances=(app,), via=app)]), INCONCLUSIVE, "0 fresh"),
+    ],
+)
+def test_every_instance_gets_traffic(record: History, expected: str, said: str) -> None:
+    """Each appears, nobody else does, and the sample is large enough to say so."""
+    verdict = EveryInstanceGetsTraffic().check(record)
+    assert status_of(verdict) == expected
+    assert said in verdict.measured
+
+
+def test_the_sample_for_completeness() -> None:
+    """So large that a fair balancer misses an instance by chance less than once in a million; one less is not."""
+    for instances in (2, 3, 5, 10):
+        n = sample_for_completeness(instances, chance=1e-6)
+        assert missed_by_chance(n, instances) <= 1e-6 < missed_by_chance(n - 1, instances)
+    assert missed_by_chance(0, 3) == 1.0
+    assert sample_for_completeness(1, chance=1e-6) == 1
+
+
+def test_what_was_tried_is_evidence() -> None:
+    """Missing from the pool, or listed and dead: the attempts tell."""
+    dead = history([*traffic(0, 3, instances=APPS[:2]), *(failed(i / 50, attempts=("app-3",)) for i in range(50))])
+    evidence = EveryInstanceGetsTraffic().check(dead).evidence
+    assert evidence["missing"] == ["app-3"]
+    assert evidence["tried"]["app-3"] == 50
+
+
+# -- shares: hand-written ---------------------------------------------------------------------------------------
+
+
+def round_robin(*counts: int, workers: int = 1, extra: Any = ()) -> History:
+    """So many first attempts for each instance, in turn while they last."""
+    left = dict(zip(APPS, counts, strict=True))
+    names = []
+    while any(left.values()):
+        for app in APPS:
+            if left[app]:
+                left[app] -= 1
+                names.append(app)
+    made = [o for i, name in enumerate(names) for o in traffic(i / 100, (i + 1) / 100, instances=(name,))]
+    return history([*made, *extra], setup={"algorithm": "round_robin", "balancer_workers": workers})
+
+
+TWICE = [
+    replace(o, attempts=("app-3", "app-1"), instance="app-1") for o in traffic(3.0, 3.05, instances=("app-1",))
+]
+
+
+@pytest.mark.parametrize(
+    ("record", "expected", "said"),
+    [
+        (round_robin(100, 100, 100), PASS, "difference 0 (allowed 1, exact)"),
+        (round_robin(101, 100, 100), PASS, "difference 1"),
+        (round_robin(102, 100, 100), FAIL, "difference 2 (allowed 1, exact)"),
+        (round_robin(102, 100, 100, workers=2), PASS, "allowed 2"),
+        (round_robin(104, 100, 100, workers=2), FAIL, "allowed 2"),
+        (round_robin(150, 150, 0), FAIL, "app-3 0"),
+        (round_robin(300, 0, 0), FAIL, "app-1 300"),
+        (round_robin(20, 19, 20), INCONCLUSIVE, "60 requests are needed"),
+        # Tried twice: whoever failed may have been set aside, and rightly gets less.
+        (round_robin(120, 120, 60, extra=TWICE), INCONCLUSIVE, "5 were tried twice"),
+        (round_robin(101, 100, 95, extra=TWICE), PASS, "although 0 failed and 5 were tried twice"),
+        # But the trouble of one does not explain a difference between two others.
+        (round_robin(200, 100, 50, extra=TWICE), FAIL, "between instances without trouble"),
+        # Failures of which nobody knows where they were explain everything.
+        (
+            round_robin(200, 100, 50, extra=[failed(3 + i / 10, error="timeout", attempts=()) for i in range(3)]),
+            INCONCLUSIVE,
+            "3 failed",
+        ),
+    ],
+)
+def test_round_robin_by_hand(record: History, expected: str, said: str) -> None:
+    """An exact bound, that knows what a failure does to the turn."""
+    verdict = SharesFitTheAlgorithm().check(record)
+    assert status_of(verdict) == expected
+    assert said in verdict.measured
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        (replace(SPREAD, setup={"algorithm": "hash"}), "the algorithm hash"),
+        (replace(SPREAD, setup={}), "the algorithm unknown"),
+        (replace(SPREAD, setup={"algorithm": "least_conn"}), "only 0 of"),
+        (replace(SPREAD, setup={"algorithm": "least_conn", "balancer_workers": 8}), "8 workers"),
+        (replace(SPREAD, setup={"algorithm": "random"}, operations=SPREAD.operations[:90]), "too few"),
+        (replace(SPREAD, setup={"algorithm": "least_conn"}, instances=("app-1",)), "no request"),
+    ],
+)
+def test_shares_nobody_can_judge(record: History, said: str) -> None:
+    """No rule, too few requests, too little in flight for the rule to be put to the test: inconclusive."""
+    verdict = SharesFitTheAlgorithm().check(record)
+    assert status_of(verdict) == INCONCLUSIVE
+    assert said in verdict.measured
+
+
+def test_both_error_rates_are_stated() -> None:
+    """Sample, alpha and the power achieved, in the line and in the evidence."""
+    verdict = SharesFitTheAlgorithm().check(spread("least_conn", seed=1))
+    assert status_of(verdict) == PASS
+    assert "alpha 0.001" in verdict.measured
+    assert "against 25%" in verdict.measured
+    assert verdict.evidence["power"] >= 0.99
+    assert verdict.evidence["choices"] >= verdict.evidence["needed"] > 50
+    assert verdict.evidence["mean_in_flight"] == pytest.approx(10, abs=1)
+
+
+def test_fresh_and_reused_are_told_apart() -> None:
+    """A balancer that pins reused connections shows there."""
+    evidence = SharesFitTheAlgorithm().check(round_robin(100, 100, 100)).evidence
+    assert sum(evidence["fresh"].values()) + sum(evidence["reused"].values()) == 300
+
+
+# -- shares: error rates ----------------------------------------------------------------------------------------
+
+SEEDS = 200
+SERVICE: dict[str, Callable[[Random], float]] = {
+    "constant": lambda random: 0.1,
+    "exponential": lambda random: random.expovariate(10),
+    "two kinds": lambda random: 0.4 if random.random() < 0.15 else 0.05,
+}
+
+
+def verdicts(algorithm: str, *, seeds: int = SEEDS, **given: Any) -> dict[str, int]:
+    """How the checker judges so many simulated runs."""
+    counted = {PASS: 0, FAIL: 0, INCONCLUSIVE: 0}
+    for seed in range(seeds):
+        counted[SharesFitTheAlgorithm().check(spread(algorithm, seed=seed, **given)).status.value] += 1
+    return counted
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_healthy_round_robin_is_never_called_wrong(workers: int) -> None:
+    """0 of 200, for every number of workers with turns of their own."""
+    assert verdicts("round_robin", workers=workers) == {PASS: SEEDS, FAIL: 0, INCONCLUSIVE: 0}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("service", SERVICE.values(), ids=list(SERVICE))
+def test_healthy_least_conn_is_never_called_wrong(workers: int, service: Callable[[Random], float]) -> None:
+    """0 of 200, with one worker and with two that do not know of each other, whatever the answers take."""
+    counted = verdicts("least_conn", workers=workers, service=service, n=300)
+    assert counted[FAIL] == 0
+    assert counted[PASS] >= 0.99 * SEEDS
+
+
+def test_healthy_least_conn_with_one_slow_instance_is_right() -> None:
+    """Counts are far from equal then, and that is what least_conn is for."""
+    record = spread("least_conn", seed=3, slow_instance=4.0)
+    verdict = SharesFitTheAlgorithm().check(record)
+    assert status_of(verdict) == PASS
+    assert verdict.evidence["counts"]["app-1"] < 0.6 * verdict.evidence["counts"]["app-2"]
+    assert verdicts("least_conn", seeds=50, slow_instance=4.0)[FAIL] == 0
+
+
+def test_healthy_least_conn_seen_through_a_busy_machine() -> None:
+    """Answers and requests that reach us up to 5 ms late do not make the balancer wrong."""
+    assert verdicts("least_conn", workers=2, blur=0.005)[FAIL] == 0
+
+
+WRONG: dict[str, tuple[int, ...]] = {
+    "one instance missing": (1, 1, 0),
+    "weights 5:1:1": (5, 1, 1),
+    "all to one": (1, 0, 0),
+}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("weights", WRONG.values(), ids=list(WRONG))
+@pytest.mark.parametrize("algorithm", ["round_robin", "least_conn"])
+def test_a_wrong_balancer_is_caught(algorithm: str, weights: tuple[int, ...], workers: int) -> None:
+    """At least 99 of 100 times."""
+    assert verdicts(algorithm, weights=weights, workers=workers, n=300)[FAIL] >= 0.99 * SEEDS
+
+
+def test_least_conn_that_chooses_at_random_is_caught() -> None:
+    """A setup that says least_conn and does something else."""
+    assert verdicts("random", told="least_conn")[FAIL] >= 0.99 * SEEDS
+    assert verdicts("random", told="round_robin")[FAIL] >= 0.99 * SEEDS
+
+
+def test_random_keeps_both_error_rates() -> None:
+    """The G-test: hardly ever wrong on a fair choice, and sure of half a share on the stated sample."""
+    fair = verdicts("random", n=600)
+    assert fair[FAIL] <= 2
+    assert fair[PASS] >= 0.99 * SEEDS
+    assert verdicts("random", n=600, weights=(2, 5, 5))[FAIL] >= 0.97 * SEEDS
+    assert verdicts("random", n=600, weights=(1, 1, 0))[FAIL] == SEEDS

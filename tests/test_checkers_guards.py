@@ -1,0 +1,104 @@
+"""Whether anything was tested: enough requests in each phase, sent on time, all of them in the record."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.checkers import EnoughTraffic, OnTime
+from harness.model import History
+from tests.checker_histories import (
+    FAIL,
+    INCONCLUSIVE,
+    PASS,
+    RIG_ERROR,
+    doctored,
+    failed,
+    fault,
+    history,
+    op,
+    pace,
+    status_of,
+    step,
+    traffic,
+    without,
+)
+
+BROKEN = history(traffic(0, 9), faults=[fault()])
+ROLLED = history(traffic(0, 9), rollout=[step("begin", "", 3.0), step("end", "", 6.0)])
+
+
+@pytest.mark.parametrize(
+    ("record", "expected", "said"),
+    [
+        (BROKEN, PASS, "before"),
+        (ROLLED, PASS, "during the rollout"),
+        (history(traffic(0, 1)), PASS, "in all"),
+        (history(traffic(0, 1, rate=10)), INCONCLUSIVE, "10 in all"),
+        (without(BROKEN, lambda o: o.due < 0.85), INCONCLUSIVE, "15 before"),
+        (without(BROKEN, lambda o: 1.1 < o.due < 5.2), INCONCLUSIVE, "while app-1 was lost"),
+        (without(BROKEN, lambda o: o.due > 5.6), INCONCLUSIVE, "after"),
+        (history(traffic(0, 9), faults=[fault(healed=None)]), INCONCLUSIVE, "0 after"),
+        (without(ROLLED, lambda o: 3 <= o.due < 6), INCONCLUSIVE, "0 during the rollout"),
+        # Answers count before a fault: who answers nobody has nothing to lose.
+        (doctored(BROKEN, lambda o: failed(o.due) if o.due < 1 else o), INCONCLUSIVE, "0 before"),
+        # Requests count during it: all of them may fail, and that is for others to judge.
+        (doctored(BROKEN, lambda o: failed(o.due) if 1 < o.due < 5 else o), PASS, "while app-1 was lost"),
+        (doctored(BROKEN, lambda o: failed(o.due, error="unsent", sent=None)), INCONCLUSIVE, "0 before"),
+        (doctored(BROKEN, lambda o: replace(o, via="app-2")), INCONCLUSIVE, "0 before"),
+        # A restart is healed at once: there is no time in between.
+        (history(traffic(0, 9), faults=[fault("restart", effective=2.0, healing=2.0)]), PASS, "before"),
+    ],
+)
+def test_enough_traffic(record: History, expected: str, said: str) -> None:
+    """Each phase of what was done has its requests, or nothing is concluded."""
+    verdict = EnoughTraffic(each_phase=20).check(record)
+    assert status_of(verdict) == expected
+    assert said in verdict.measured
+
+
+PACED = history(traffic(0, 3), paces=[pace("browse", rate=100, begin=0, end=3, planned=300)])
+
+
+def late(share: float, by: float = 0.3) -> History:
+    """The paced record, with this share of its requests sent late."""
+    few = int(share * len(PACED.operations))
+    made = [
+        replace(o, sent=o.due + by, answered=o.due + by + 0.01) if i < few else o
+        for i, o in enumerate(PACED.operations)
+    ]
+    return replace(PACED, operations=tuple(made))
+
+
+@pytest.mark.parametrize(
+    ("record", "expected", "said"),
+    [
+        (PACED, PASS, "300 requests sent on time"),
+        (late(0.01), PASS, "slowest start 300 ms"),
+        (late(0.02), INCONCLUSIVE, "too busy"),
+        (late(1.0, by=0.2), PASS, "slowest start 200 ms"),
+        (doctored(PACED, lambda o: failed(o.due, error="unsent", sent=None)), INCONCLUSIVE, "too busy"),
+        # A closed loop sends less than was planned, all of it on time.
+        (without(PACED, lambda o: o.due > 2.5), INCONCLUSIVE, "49 of 300 planned requests of browse"),
+        (without(PACED, lambda o: True), INCONCLUSIVE, "no request"),
+        # A history written after the fact, or on a clock that was set.
+        (doctored(PACED, lambda o: replace(o, sent=o.due - 1.0)), RIG_ERROR, "contradict"),
+        (doctored(PACED, lambda o: replace(o, answered=o.due - 0.5)), RIG_ERROR, "contradict"),
+        (doctored(PACED, lambda o: replace(o, sent=None)), RIG_ERROR, "contradict"),
+        # Steps after the first are due when the one before is answered: they are no arrivals.
+        (history([*PACED.operations, *(op(i, step=1) for i in range(50))], paces=list(PACED.paces)), PASS, "350"),
+    ],
+)
+def test_on_time(record: History, expected: str, said: str) -> None:
+    """What was planned was sent when it was planned, or the load was another one."""
+    verdict = OnTime().check(record)
+    assert status_of(verdict) == expected
+    assert said in verdict.measured
+
+
+def test_guards_never_fail() -> None:
+    """A guard has no promise to break."""
+    for record in (BROKEN, ROLLED, PACED, late(0.5)):
+        for guard in (EnoughTraffic(), OnTime()):
+            assert status_of(guard.check(record)) != FAIL
