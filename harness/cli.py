@@ -153,15 +153,16 @@ def _verify(arguments: argparse.Namespace) -> int:
         overrides=tuple(arguments.overrides),
     )
     if arguments.ends_with_stdin:
-        threading.Thread(target=_end_with_stdin, name="stdin", daemon=True).start()
+        ours = os.dup(sys.stdin.fileno())  # whatever is done to standard input later, this one stays
+        threading.Thread(target=_end_with, args=(ours,), name="stdin", daemon=True).start()
     with choose_view(sys.stdout, quiet=arguments.quiet, json=arguments.json) as view:
         door = Door.for_wishes(wishes, view)
         return door.run(lambda: run_scenarios(assets.path("scenarios"), door))
 
 
-def _end_with_stdin() -> None:
+def _end_with(stdin: int) -> None:
     """Whoever started us holds the other end of our input; when that is gone, so are they."""
-    while os.read(sys.stdin.fileno(), 4096):
+    while os.read(stdin, 4096):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import requests
 
 from harness import assets, clock
-from harness.errors import BadInput, HarnessError, NodeError
+from harness.errors import BadInput, HarnessError, NodeError, WaitTimeout
 from harness.faults import Fault
 from harness.model import FaultWindow, Look, RolloutStep
 from harness.platforms import NodeSpec
@@ -325,6 +325,8 @@ class Cluster:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
         self.up_seconds = clock.now() - began
+        # An instance that says ready too early is for a scenario to find, not to trip over in the first one.
+        self._wait_answering()
 
     def stop(self) -> None:
         """Stop instances, then the balancer, then the stores; everything is tried, and failures are raised together."""
@@ -361,6 +363,7 @@ class _RolloutSite:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
+        self._told: set[str] = set()
 
     def names(self) -> Sequence[str]:
         return self._cluster.names
@@ -374,6 +377,7 @@ class _RolloutSite:
 
     def tell_to_stop(self, name: str) -> None:
         self._note("stop", name)
+        self._told.add(name)
         node = self._cluster.instance(name).node
         node.signal(node.spec.stop_signal)
 
@@ -387,8 +391,18 @@ class _RolloutSite:
         self._note("unready", name)
 
     def stop(self, name: str) -> None:
-        self._note("stop", name)
-        code = self._cluster.instance(name).node.stop()
+        node = self._cluster.instance(name).node
+        if name in self._told:
+            # A second signal tells many servers to drop what they have.
+            with suppress(WaitTimeout):
+                wait_until(
+                    lambda: not node.is_running(),
+                    within_seconds=node.spec.stop_within_seconds,
+                    because=f"{name} was told to stop and should have ended",
+                )
+        else:
+            self._note("stop", name)
+        code = node.stop() if node.is_running() else node.exit_code
         self._note("stopped", name, detail=f"exit code {code}")
 
     def start_new(self, name: str) -> None:

@@ -164,6 +164,8 @@ def run_scenarios(folder: Path, door: Door) -> int:
                 "no:cacheprovider",
                 "-p",
                 "no:terminal",
+                # What is captured would be the view, which writes to the terminal while scenarios run.
+                "--capture=no",
             ],
             plugins=[sys.modules[__name__], _Registrar(door)],
         )

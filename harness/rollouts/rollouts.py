@@ -28,7 +28,7 @@ class Site(Protocol):
         """Return when its ready path says no, or it is gone."""
 
     def stop(self, name: str) -> None:
-        """Return when it has ended; sends the stop signal if that was not done."""
+        """Return when it has ended. It is sent the stop signal unless it was told before, and killed when it does not end."""
 
     def start_new(self, name: str) -> None:
         """Start it in the new version and return when it says that it is ready."""
