@@ -52,7 +52,7 @@ EMPTY = History(scenario="empty", seed=1, instances=())
 
 def op(due: float = 0.0, **changes: Any) -> Operation:
     """A GET that was answered properly by `instance` after `latency` seconds. `via` an instance: that one answered."""
-    latency = changes.pop("latency", 0.01)
+    latency = changes.pop("latency", 0.008)
     via = changes.get("via", "balancer")
     instance = changes.pop("instance", via if via != "balancer" else "app-1")
     given: dict[str, Any] = {

@@ -14,7 +14,6 @@ from random import Random
 from typing import Any
 
 from harness.model import Answer, Connection, History, Operation, Outcome, Pace
-
 from tests.checker_histories import APPS, fault, history, op, pace
 
 __all__ = ["Balancer", "Nginx", "loss", "spread"]
@@ -161,7 +160,9 @@ def loss(
         found = []
         for i in range(len(APPS)):
             peer = peers[worker][i]
-            out = nginx.max_fails and peer.fails >= nginx.max_fails and int(now) - int(peer.checked) <= nginx.fail_timeout
+            out = (
+                nginx.max_fails and peer.fails >= nginx.max_fails and int(now) - int(peer.checked) <= nginx.fail_timeout
+            )
             if i not in tried and not out:
                 found.append(i)
         return found

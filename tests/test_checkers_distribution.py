@@ -39,7 +39,11 @@ FRESH = history(traffic(0, 0.37, connection=Connection.FRESH))
         (doctored(SPREAD, lambda o: replace(o, connection=Connection.REUSED)), INCONCLUSIVE, "0 fresh connections"),
         (history(traffic(0, 3, instances=APPS[:2])), FAIL, "2 of 3 instances in 300 answers; none from app-3"),
         (history(traffic(0, 3, instances=(*APPS, "127.0.0.1:9"))), FAIL, "75 answers from a stranger: 127.0.0.1:9"),
-        (doctored(SPREAD, lambda o: replace(o, instance=None) if o.due == 1.0 else o), FAIL, "1 answer from a stranger"),
+        (
+            doctored(SPREAD, lambda o: replace(o, instance=None) if o.due == 1.0 else o),
+            FAIL,
+            "1 answer from a stranger",
+        ),
         # A failure without an instance is the balancer's own word, no stranger.
         (history([*SPREAD.operations, failed(1.001)]), PASS, "3 of 3"),
         # Tried and never answering is not traffic.
@@ -92,9 +96,7 @@ def round_robin(*counts: int, workers: int = 1, extra: Any = ()) -> History:
     return history([*made, *extra], setup={"algorithm": "round_robin", "balancer_workers": workers})
 
 
-TWICE = [
-    replace(o, attempts=("app-3", "app-1"), instance="app-1") for o in traffic(3.0, 3.05, instances=("app-1",))
-]
+TWICE = [replace(o, attempts=("app-3", "app-1"), instance="app-1") for o in traffic(3.0, 3.05, instances=("app-1",))]
 
 
 @pytest.mark.parametrize(

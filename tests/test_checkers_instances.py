@@ -65,7 +65,11 @@ def without_value(key: str, app: str) -> list[Look]:
         (NOTES, PASS, "9 of 9 notes read"),
         (versions(), INCONCLUSIVE, "6 of 9 pairs"),
         ([*versions(app_2={"config": "b"}), *NOTES], FAIL, "config differs: a on app-1 and app-3, b on app-2"),
-        ([*versions(app_1={"session_store": "x"}, app_2={"session_store": "y"}), *NOTES], FAIL, "session_store differs"),
+        (
+            [*versions(app_1={"session_store": "x"}, app_2={"session_store": "y"}), *NOTES],
+            FAIL,
+            "session_store differs",
+        ),
         ([*versions(app_3={"database": "e"}), *NOTES], FAIL, "database differs"),
         ([*without_value("config", "app-2"), *NOTES], FAIL, "(not told) on app-2"),
         ([*versions(), *notes_but("app-1", "app-2", ok=False, answer="refused")], FAIL, "1 note not found"),

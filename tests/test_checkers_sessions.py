@@ -149,9 +149,7 @@ def browsing(faults: list[FaultWindow] | None = None, *, people: int = 20) -> Hi
     for i in range(1000):
         due = 0.5 + i / 100
         lost = 1.0 <= due < 5.5
-        made.append(
-            whoami(f"v{i % people}", due, instance=APPS[1 + i % 2] if lost else APPS[i % 3], stream="browse")
-        )
+        made.append(whoami(f"v{i % people}", due, instance=APPS[1 + i % 2] if lost else APPS[i % 3], stream="browse"))
     made += [whoami(f"v{i}", 11 + i / 100, instance=APPS[i % 3], stream="after") for i in range(people)]
     return history(made, faults=faults if faults is not None else [fault()])
 
@@ -216,7 +214,13 @@ def test_the_evidence_of_lost_sessions() -> None:
 def test_a_write_sent_to_the_login_page_is_a_lost_session() -> None:
     """Whatever people did when they were sent away: they were logged in."""
     refused = op(
-        2.0, visitor="v3", kind="write", method="POST", answer=Answer.LOGGED_OUT, outcome=Outcome.FAILED, instance="app-2"
+        2.0,
+        visitor="v3",
+        kind="write",
+        method="POST",
+        answer=Answer.LOGGED_OUT,
+        outcome=Outcome.FAILED,
+        instance="app-2",
     )
     verdict = NoSessionLost().check(history([*LOST.operations, refused], faults=[fault()]))
     assert status_of(verdict) == FAIL
@@ -298,7 +302,11 @@ def home_of(o: Operation) -> str:
         (without(RESTARTED, lambda o: o.stream == "after" and o.via == "app-2"), INCONCLUSIVE, "app-2 was asked about"),
         (replace(RESTARTED, faults=()), INCONCLUSIVE, "no instance was restarted"),
         (replace(RESTARTED, faults=RESTARTED.faults[:2]), INCONCLUSIVE, "app-3 was not restarted"),
-        (replace(RESTARTED, faults=tuple(replace(f, effective=None) for f in RESTARTED.faults)), INCONCLUSIVE, "no inst"),
+        (
+            replace(RESTARTED, faults=tuple(replace(f, effective=None) for f in RESTARTED.faults)),
+            INCONCLUSIVE,
+            "no inst",
+        ),
         # "before" was in truth asked after the restart.
         (
             replace(RESTARTED, faults=tuple(replace(f, injected=1.0) for f in RESTARTED.faults)),
@@ -353,7 +361,11 @@ def replayed(condition: Callable[[Operation], bool] = lambda o: True, answer: An
         (OUT, PASS, "9 of 9 people logged out on all 3 instances"),
         (replayed(), FAIL, "9 of 9 people still accepted by app-1, app-2 and app-3"),
         (replayed(lambda o: o.via != home_of(o)), FAIL, "9 of 9 people still accepted"),
-        (replayed(lambda o: o.via == "app-2" and o.visitor == "vapp-1-0"), FAIL, "1 of 9 people still accepted by app-2"),
+        (
+            replayed(lambda o: o.via == "app-2" and o.visitor == "vapp-1-0"),
+            FAIL,
+            "1 of 9 people still accepted by app-2",
+        ),
         (replayed(answer=Answer.SOMEBODY_ELSE), FAIL, "still accepted"),
         # Known at home only: being refused elsewhere proves nothing.
         (
@@ -366,7 +378,11 @@ def replayed(condition: Callable[[Operation], bool] = lambda o: True, answer: An
             INCONCLUSIVE,
             "never accepted by any instance",
         ),
-        (without(OUT, lambda o: o.stream == "replay" and o.via == "app-3"), INCONCLUSIVE, "not shown to every instance"),
+        (
+            without(OUT, lambda o: o.stream == "replay" and o.via == "app-3"),
+            INCONCLUSIVE,
+            "not shown to every instance",
+        ),
         (
             doctored(OUT, lambda o: failed(o.due, via=o.via, visitor=o.visitor) if o.stream == "replay" else o),
             INCONCLUSIVE,

@@ -12,6 +12,7 @@ from harness.checkers.bounds import LossBounds
 from harness.checkers.evidence import done_to, examples, failure_times, kind_of, milliseconds, plural, rounded
 from harness.checkers.guards import late_in_words
 from harness.checkers.measures import (
+    SLOW,
     error_class,
     error_classes,
     gap_within,
@@ -49,7 +50,7 @@ class RequestsSurviveLoss:
     (or one probe per second and balancer worker) were tried at the victim.
 
     Expects: open-loop operations through the balancer before, during and after; `setup["balancer_workers"]`,
-    `setup["timeout_seconds"]`. A stream named `slow` counts for failures, not for the slowest answer.
+    `setup["timeout_seconds"]`. A stream named `slow` counts for failures, neither for gaps nor for the slowest answer.
 
     Fails on a failed idempotent request; failed writes that were due too late or are too many; too long a gap,
     detection or answer. A late rig proves only failures it cannot have caused itself. Inconclusive: a fault without
@@ -146,12 +147,10 @@ class _Loss:
         self.failed = [op for op in self.requests if not op.available and not answered_on_return(op, fault)]
         self._lost = [op for op in self.requests if self._effect <= op.due < fault.healing]
         self._tried = [op for op in self._lost if _tried_at(op, fault.node)]
-        self._gap = gap_within(
-            operations, begin=fault.injected, end=end, interval_seconds=probe_interval(history, operations)
-        )
-        self._latencies = [
-            op.latency for op in judged if op.available and op.latency is not None and op.stream != "slow"
-        ]
+        # Slow requests under way go on being answered while nobody new is: they would hide a gap.
+        quick = [op for op in operations if op.stream != SLOW]
+        self._gap = gap_within(quick, begin=fault.injected, end=end, interval_seconds=probe_interval(history, quick))
+        self._latencies = [op.latency for op in judged if op.available and op.latency is not None and op.stream != SLOW]
         self._window = max(0.0, fault.healing - self._effect)
         self._detected = self._detection()
         self._recovered = time_to_recover(operations, since=self._effect, successes=bounds.RECOVERED_AFTER)

@@ -14,6 +14,7 @@ from harness.checkers import bounds
 from harness.model import Gap, History, Operation, longest_gap
 
 __all__ = [
+    "SLOW",
     "InFlight",
     "by_key",
     "ended",
@@ -31,6 +32,9 @@ __all__ = [
     "was_in_flight",
     "was_sent",
 ]
+
+SLOW = "slow"
+"""The stream of requests that take long by their nature, so that some are in flight at any time."""
 
 _NON_IDEMPOTENT = frozenset({"POST", "PATCH", "LOCK", "CONNECT"})
 """RFC 9110 9.2.2 defines the idempotent methods; these are the others, as nginx has them."""

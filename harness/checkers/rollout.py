@@ -20,6 +20,7 @@ from harness.checkers.evidence import (
 from harness.checkers.failover import timeout_of
 from harness.checkers.guards import late_in_words
 from harness.checkers.measures import (
+    SLOW,
     error_class,
     error_classes,
     gap_within,
@@ -36,8 +37,6 @@ from harness.checkers.statistics import zero_failures_in_words
 from harness.model import Connection, History, Look, Operation, RolloutStep, Status, Verdict
 
 __all__ = ["InFlightFinishes", "RolloutCostsNothing"]
-
-_SLOW = "slow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,19 +148,17 @@ class _Seen:
         self._judged = judged
         self.requests = [op for op in judged if was_sent(op)]
         self.failed = [op for op in self.requests if not op.available]
-        self._slow = [op for op in self.requests if op.stream == _SLOW]
+        self._slow = [op for op in self.requests if op.stream == SLOW]
         self._replaced = _replacements(history.rollout)
-        # Slow requests alone answer too rarely to tell a gap by.
-        quick = [op for op in operations if op.stream != _SLOW]
+        # Slow requests under way go on being answered while nobody new is: they would hide a gap.
+        quick = [op for op in operations if op.stream != SLOW]
         self._gap = gap_within(
-            operations,
+            quick,
             begin=begin,
             end=max([op.due for op in quick], default=begin),
             interval_seconds=probe_interval(history, quick),
         )
-        self._latencies = [
-            op.latency for op in judged if op.available and op.latency is not None and op.stream != _SLOW
-        ]
+        self._latencies = [op.latency for op in judged if op.available and op.latency is not None and op.stream != SLOW]
         self._versions = _versions(history, self._replaced, begin, self._end)
         self._sessions = NoSessionLost(after="rollout").check(history)
 
@@ -191,7 +188,7 @@ class _Seen:
     def breaches(self) -> dict[str, str]:
         broken: dict[str, str] = {}
         if self.failed:
-            cut = sum(op.stream == _SLOW for op in self.failed)
+            cut = sum(op.stream == SLOW for op in self.failed)
             classes = ", ".join(f"{name} {count}" for name, count in error_classes(self.failed).items())
             told = f"{len(self.failed)} of {plural(len(self.requests), 'request')} failed ({classes})"
             broken["failed-requests"] = f"{told}, {cut} of them cut in flight" if cut else told
@@ -251,7 +248,7 @@ class _Seen:
         )
 
     def _by_connection(self, replacement: _Replacement) -> dict[str, int]:
-        during = [op for op in self.requests if replacement.begins <= op.due < replacement.ends and op.stream != _SLOW]
+        during = [op for op in self.requests if replacement.begins <= op.due < replacement.ends and op.stream != SLOW]
         return {kind.value: sum(op.connection is kind for op in during) for kind in Connection}
 
     def _min_available(self) -> int:
@@ -295,7 +292,7 @@ class _Seen:
             "failed": len(self.failed),
             "errors": error_classes(self.failed),
             "slow": len(self._slow),
-            "cut": sum(op.stream == _SLOW for op in self.failed),
+            "cut": sum(op.stream == SLOW for op in self.failed),
             "failed_by_connection": {k.value: sum(op.connection is k for op in self.failed) for k in Connection},
             "failed_by_method": {
                 "idempotent": sum(not is_write(op) for op in self.failed),
@@ -376,7 +373,7 @@ class InFlightFinishes:
         if not stops:
             return Verdict.inconclusive("no instance was told to stop", guards=["no instance was told to stop"])
         stop = stops[0]
-        slow = [op for op in history.operations if op.stream == _SLOW and op.via == stop.node]
+        slow = [op for op in history.operations if op.stream == SLOW and op.via == stop.node]
         under_way = [op for op in slow if was_in_flight(op, at=stop.injected)]
         held = [op for op in under_way if op.sent is not None and op.sent <= stop.injected - self.settled_seconds]
         unsettled = [op for op in under_way if op not in held]
