@@ -37,7 +37,11 @@ class _Told(KeyboardInterrupt):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns its exit code; never raises for anything a person can cause."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if "command" not in arguments:
+        parser.print_help(sys.stderr)
+        return 2
     previous = signal.signal(signal.SIGTERM, _told_to_stop)
     try:
         command: Callable[[argparse.Namespace], int] = arguments.command
@@ -80,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"harness {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     verify = commands.add_parser(
         "verify", help="boot a setup, judge its promises, write the report", epilog=_EXIT_CODES

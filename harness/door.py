@@ -111,6 +111,9 @@ class Door:
             except HarnessError as problem:
                 self._stopped_by = problem
                 raise
+            except Exception as problem:
+                self._stopped_by = HarnessError(f"nothing could be booted: {type(problem).__name__}: {problem}")
+                raise self._stopped_by from problem
             self._verification = verification
         return self._verification
 

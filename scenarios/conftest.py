@@ -21,7 +21,7 @@ def loss_of_an_instance(record_once: Callable[[str, Callable[[Scene], None]], Hi
         def story(scene: Scene) -> None:
             victim = scene.any_instance()
             scene.visitors.log_in(count=20, via=victim)
-            with scene.visitors.browsing() as traffic:
+            with scene.visitors.browsing(slow_per_second=6) as traffic:
                 traffic.run_for(seconds=1)
                 with scene.cluster.inject(fault, on=victim):
                     traffic.run_for(seconds=4)

@@ -180,10 +180,12 @@ def ready_before_warm_up(case: Case) -> Cause | None:
                 f"all {on_victim} failed requests were answered by {rejoin['victim']} itself, in the first "
                 f"{rejoin['last_failure_seconds']:.1f} s after it had said that it was ready"
             )
-    steps = rollout.get("failed_by_step", {})
-    fresh = sum(n for step, n in steps.items() if step.endswith("returning") or step in ("between", "after"))
-    if rollout.get("failed") and statuses and fresh == rollout["failed"]:
-        evidence.append(f"all {fresh} failed requests came after a new instance had said that it was ready")
+    on_new = rollout.get("failed_on_new")
+    if on_new and statuses and on_new == rollout["failed"]:
+        evidence.append(
+            f"all {on_new} failed requests were answered by a new instance, in the first "
+            f"{rollout['failed_on_new_within_seconds']:.1f} s after it had said that it was ready"
+        )
     if not evidence:
         return None
     evidence.append(f"they were answered by the application: {', '.join(sorted(statuses))}")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import REFERENCE, Ended, Harness
+from end_to_end import REFERENCE, Ended, Harness
 
 Check = Callable[[], None]
 
@@ -107,12 +107,9 @@ def test_a_wheel_that_is_missing(harness: Harness, nothing_left: Check, wheel: s
     hidden = harness.folder / "hidden"
     hidden.mkdir()
     (hidden / "sitecustomize.py").write_text(
-        "import sys\n"
-        "class Hide:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        f"        if name.partition('.')[0] == {wheel!r}:\n"
-        "            raise ModuleNotFoundError(name)\n"
-        "sys.meta_path.insert(0, Hide())\n",
+        "import importlib.util as util\n"
+        "found = util.find_spec\n"
+        f"util.find_spec = lambda name, *more: None if name == {wheel!r} else found(name, *more)\n",
         encoding="utf-8",
     )
     env = {"PYTHONPATH": os.pathsep.join([str(hidden), os.environ.get("PYTHONPATH", "")]), "PATH": "/nonexistent"}

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 
-from conftest import Harness
+from end_to_end import Harness
 
 from harness.promises import CATALOGUE
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
-from conftest import Harness, folders_left, nodes_running
+from end_to_end import Harness, folders_left, nodes_running
 
 from harness.waiting import wait_until
 

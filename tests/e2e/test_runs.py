@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import CHECKOUT, Harness
+from end_to_end import CHECKOUT, Harness
 
 from harness.promises import CATALOGUE
 
