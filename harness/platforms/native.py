@@ -20,6 +20,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGSTOP, Signals
+from types import TracebackType
+from typing import Self
 
 from harness import clock, ports, processes
 from harness.errors import BadInput, HarnessError, NodeError, NodeNeverReady, WaitTimeout
@@ -46,7 +48,7 @@ _ANY_ADDRESS = frozenset({"0.0.0.0", "::", "::ffff:0.0.0.0"})
 
 
 class NativePlatform:
-    """Runs nodes as processes. The workspace must outlive it."""
+    """Runs nodes as processes. The workspace must outlive it. As a context manager it kills what runs at its end."""
 
     def __init__(self, workspace: Workspace, *, environ: Mapping[str, str] | None = None) -> None:
         caller = os.environ if environ is None else environ
@@ -59,6 +61,29 @@ class NativePlatform:
             # forbids to write it, and it goes to one place that is kept between runs.
             | {"TMPDIR": str(workspace.temp), "PYTHONPYCACHEPREFIX": str(cache_dir(caller) / "pycache")}
         )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Kill every node that runs, and what nodes left that have ended. All are tried.
+
+        Raises:
+            ExceptionGroup: of NodeError, for each that could not be killed.
+        """
+        problems: list[NodeError] = []
+        for node in self.nodes:
+            try:
+                node.kill()
+            except NodeError as problem:
+                problems.append(problem)
+        if problems:
+            raise ExceptionGroup("some nodes could not be killed", problems)
 
     @property
     def nodes(self) -> tuple[NativeNode, ...]:
