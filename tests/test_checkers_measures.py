@@ -55,6 +55,13 @@ def test_a_pause_of_the_traffic_is_no_gap() -> None:
     assert gap_within(made, begin=1.0, end=9.0, interval_seconds=0.01).seconds < 0.02
     assert gap_within([], begin=1.0, end=9.0, interval_seconds=0.01).seconds == 0.0
     assert gap_within(made, begin=5.0, end=5.0, interval_seconds=0.01).seconds == 0.0
+    assert gap_within(made, begin=1.0, end=9.0, interval_seconds=0.0).seconds < 0.02
+
+
+def test_small_gaps_are_told() -> None:
+    """One request lost at 100 per second: ten milliseconds more than usual, and said so."""
+    made = [failed(o.due) if o.due == 1.0 else o for o in traffic(0, 2)]
+    assert gap_within(made, begin=0.5, end=1.5, interval_seconds=0.01).seconds == pytest.approx(0.01)
 
 
 def test_being_logged_out_is_an_answer() -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 __all__ = [
     "ASKED_IN_GAP",
+    "ASKED_SHARE_IN_GAP",
     "DETECT_BY_REQUESTS",
     "EACH_CONNECTION_KIND",
     "EACH_PAIR",
@@ -133,6 +134,9 @@ for an outage."""
 
 ASKED_IN_GAP = 3
 """Requests due in a gap: with fewer, it is a pause of the traffic and not of the setup."""
+
+ASKED_SHARE_IN_GAP = 0.5
+"""The same as a share of the requests that the pace of the traffic promises in that time, where there is one."""
 
 VICTIM_SHARE = 0.05
 """Share of requests tried at the lost instance below which the balancer is taken to know of the loss. One that does

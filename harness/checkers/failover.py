@@ -55,7 +55,7 @@ class RequestsSurviveLoss:
     Fails on a failed idempotent request; failed writes that were due too late or are too many; too long a gap,
     detection or answer. A late rig proves only failures it cannot have caused itself. Inconclusive: a fault without
     effect, too few requests in a phase, a victim that answered nothing before, failures before the fault as frequent as
-    after it, a loss that no GET met, a window too short to see a breach, a late rig.
+    after it, a loss that met nothing which could be saved, a window too short to see a breach, a late rig.
 
     Evidence (seconds count from the effect):
     - `fault`, `victim`, `requests` (judged), `failed`, `errors`, `broken` [bounds: "failed-requests", "failed-writes",
@@ -64,7 +64,7 @@ class RequestsSurviveLoss:
       "reused"}, `failed_by_phase` {"breaking", "lost", "healing"}, `failed_attempts` {"app-1": n, "app-1 app-2": n,
       "(unknown)": n} (what the balancer had tried for those that failed);
     - `tried_at_victim`, `tried_share`, `tried_late` (after the detection bound), `detect_seconds` (None: not within the
-      window), `window_seconds`, `retried` (answered after a second try), `met` (GETs tried at the victim that had to be
+      window), `window_seconds`, `retried` (answered after a second try), `met` (those tried at the victim that could be
       saved);
     - `writes_allowed`, `writes_too_late`;
     - `longest_gap_seconds`, `gap_begins_seconds`, `slowest_seconds`, `p50_seconds`, `p99_seconds`, `recover_seconds`
@@ -263,7 +263,10 @@ class _Loss:
         if not self._victim_before:
             guards.append(f"{fault.node} had answered nothing before {done_to(fault)}: nobody could miss it")
         if kind_of(fault) in ("kill", "hang") and not self._met:
-            guards.append(f"no GET was at {fault.node} when or after it was lost: send slow requests too (app.slow)")
+            guards.append(
+                f"nothing that could be saved was at {fault.node} when or after it was lost: "
+                "send slow requests too (app.slow)"
+            )
         needed = self._needed_window
         if self._window < needed:
             guards.append(f"{fault.node} was lost for {self._window:.1f} s only ({needed:.1f} s are needed)")
@@ -283,12 +286,13 @@ class _Loss:
 
     @property
     def _met(self) -> int:
-        """Idempotent requests that were tried at the victim and had to be saved: answered by another, or failed.
+        """Requests that were tried at the victim and could be saved: answered by another, or idempotent and failed.
 
-        One that a hung victim answered when it went on says nothing of the balancer.
+        A failed write proves nothing, for nobody may try it again; and one that a hung victim answered when it went on
+        says nothing of the balancer.
         """
         return sum(
-            not is_write(op)
+            (op.available or not is_write(op))
             and op.due < self._fault.healing
             and op.instance != self._fault.node
             and _tried_at(op, self._fault.node)

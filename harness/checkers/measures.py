@@ -17,6 +17,7 @@ __all__ = [
     "SLOW",
     "InFlight",
     "by_key",
+    "cut_by_stop",
     "ended",
     "error_class",
     "error_classes",
@@ -56,7 +57,9 @@ def gap_within(operations: Iterable[Operation], *, begin: float, end: float, int
     inside = (op for op in sent if op.answered is not None and begin <= op.answered <= end)
     gap = longest_gap(inside, interval_seconds=interval_seconds, begin=begin, end=end)
     asked = sum(gap.begin <= due < gap.end for due in dues)
-    return gap if gap.seconds > 0.0 and asked >= bounds.ASKED_IN_GAP else none
+    # Of those that the pace promises in that time; without a pace, a few.
+    needed = bounds.ASKED_SHARE_IN_GAP * gap.seconds / interval_seconds if interval_seconds else bounds.ASKED_IN_GAP
+    return gap if gap.seconds > 0.0 and asked >= needed else none
 
 
 def probe_interval(history: History, operations: Iterable[Operation]) -> float:
@@ -98,6 +101,16 @@ def ended(op: Operation, *, timeout_seconds: float) -> float:
     if op.error == "timeout":
         return op.due + timeout_seconds
     return op.due + bounds.FORGOTTEN_UNDER
+
+
+def cut_by_stop(op: Operation, *, node: str, stops: float, stopped: float, timeout_seconds: float) -> bool:
+    """Whether it failed after it had been under way at this instance while that was being stopped.
+
+    A failure of which nobody knows where it was tried is taken to have been there.
+    """
+    there = op.instance == node or node in op.attempts or not op.attempts
+    under_way = op.due < stopped and ended(op, timeout_seconds=timeout_seconds) >= stops
+    return not op.available and there and under_way
 
 
 def touching(operations: Iterable[Operation], *, start: float, end: float, timeout_seconds: float) -> list[Operation]:

@@ -21,6 +21,7 @@ from harness.checkers.failover import timeout_of
 from harness.checkers.guards import late_in_words
 from harness.checkers.measures import (
     SLOW,
+    cut_by_stop,
     error_class,
     error_classes,
     gap_within,
@@ -97,7 +98,7 @@ class RolloutCostsNothing:
 
     Evidence (seconds count from `begin`):
     - `requests`, `failed`, `errors`, `broken` ["failed-requests", "longest-gap", "old-version", "session-lost"],
-      `slow` (requests of that stream), `cut` (failed ones of them), `proves`;
+      `slow` (requests of that stream), `cut` (those under way at an instance that was being stopped), `proves`;
     - `failed_by_connection` {"fresh", "reused"}, `failed_by_method` {"idempotent", "write"}, `failed_attempts`,
       `failed_by_step` {"app-1 draining", "app-1 stopping", "app-1 down", "app-1 returning", "between", "after": n};
     - `longest_gap_seconds`, `gap_begins_seconds`, `first_failure_seconds`, `last_failure_seconds`, `slowest_seconds`,
@@ -143,7 +144,8 @@ class _Seen:
         # The last answer may come long after the last step: what is under way then is judged as well.
         last = max([op.answered if op.answered is not None else op.due for op in operations], default=begin)
         self._end = self._ends[-1] if self._ends else last
-        judged = touching(operations, start=begin, end=max(last, self._end) + 1.0, timeout_seconds=timeout_of(history))
+        self._timeout = timeout_of(history)
+        judged = touching(operations, start=begin, end=max(last, self._end) + 1.0, timeout_seconds=self._timeout)
         self._late = [op for op in judged if is_late(op, after_seconds=rule.late_after_seconds)]
         self._judged = judged
         self.requests = [op for op in judged if was_sent(op)]
@@ -167,6 +169,19 @@ class _Seen:
         return len(self._late) > self._rule.late_share * len(self._judged)
 
     @property
+    def _cut(self) -> list[Operation]:
+        """Slow requests that failed while the instance they were under way at was being stopped."""
+        return [
+            op
+            for op in self.failed
+            if op.stream == SLOW
+            and any(
+                cut_by_stop(op, node=r.node, stops=r.stops, stopped=r.stopped, timeout_seconds=self._timeout)
+                for r in self._replaced.values()
+            )
+        ]
+
+    @property
     def _not_replaced(self) -> list[str]:
         return [name for name in self._history.instances if name not in self._replaced]
 
@@ -188,7 +203,7 @@ class _Seen:
     def breaches(self) -> dict[str, str]:
         broken: dict[str, str] = {}
         if self.failed:
-            cut = sum(op.stream == SLOW for op in self.failed)
+            cut = len(self._cut)
             classes = ", ".join(f"{name} {count}" for name, count in error_classes(self.failed).items())
             told = f"{len(self.failed)} of {plural(len(self.requests), 'request')} failed ({classes})"
             broken["failed-requests"] = f"{told}, {cut} of them cut in flight" if cut else told
@@ -292,7 +307,7 @@ class _Seen:
             "failed": len(self.failed),
             "errors": error_classes(self.failed),
             "slow": len(self._slow),
-            "cut": sum(op.stream == SLOW for op in self.failed),
+            "cut": len(self._cut),
             "failed_by_connection": {k.value: sum(op.connection is k for op in self.failed) for k in Connection},
             "failed_by_method": {
                 "idempotent": sum(not is_write(op) for op in self.failed),
