@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import threading
 from collections.abc import Mapping
@@ -315,6 +316,21 @@ class TestLiveView:
         assert without.shown == with_colour.shown
 
 
+class TestProgressText:
+    @pytest.mark.parametrize(
+        ("requests", "gap", "note", "text"),
+        [
+            (1204, 12.4, "app-2 of 3 replaced", "app-2 of 3 replaced · 1,204 requests · 0 failed · longest gap 12 ms"),
+            (1, 0.0, "", "1 request · 0 failed"),
+            (0, 0.0, "app-1 drained", "app-1 drained"),
+            (0, 0.0, "", ""),
+        ],
+    )
+    def test_says_what_there_is_to_say(self, requests: int, gap: float, note: str, text: str) -> None:
+        """No gap is told where nothing arrives at a pace, and so none was measured."""
+        assert progress_text(requests=requests, failed=0, longest_gap_ms=gap, note=note) == text
+
+
 # -- no terminal ------------------------------------------------------------------------------------------------------
 
 
@@ -381,6 +397,25 @@ class TestPlainView:
         assert "\x1b[32m pass" in stream.getvalue()
 
 
+class TestHoldOfTheStream:
+    """pytest runs the scenarios in the same process and puts files of its own in the place of the output."""
+
+    @pytest.mark.parametrize("options", [{}, {"quiet": True}, {"json": True}], ids=str)
+    def test_a_view_writes_to_the_stream_it_was_chosen_for(
+        self, run: RunResult, tmp_path: Path, options: dict[str, bool]
+    ) -> None:
+        out, caught = tmp_path / "out", tmp_path / "caught"
+        with out.open("w", encoding="utf-8") as stream, caught.open("w") as elsewhere:
+            stream.write("before\n")
+            view = choose_view(stream, environ={}, **options)
+            os.dup2(elsewhere.fileno(), stream.fileno())
+            play(view, run)  # type: ignore[arg-type]
+
+        assert caught.read_text() == ""
+        assert out.read_text().startswith("before\n")
+        assert "session.survives-instance-loss" in out.read_text()
+
+
 class TestQuietAndJson:
     def test_quiet_says_the_end_only(self, run: RunResult) -> None:
         stream = io.StringIO()
@@ -402,6 +437,14 @@ class TestQuietAndJson:
 
         assert json.loads(stream.getvalue())["status"] == "fail"
         assert stream.getvalue() == STORED.read_text()
+
+    def test_json_in_ascii_is_the_same_document(self, run: RunResult) -> None:
+        raw = io.BytesIO()
+        stream = io.TextIOWrapper(raw, encoding="ascii")
+
+        choose_view(stream, json=True).end(replace(run, setup="größe · 漢"))
+
+        assert json.loads(raw.getvalue())["setup"]["name"] == "größe · 漢"
 
 
 # -- what is shown ----------------------------------------------------------------------------------------------------

@@ -6,8 +6,11 @@ Must not: judge, or write to anything but its stream.
 
 from __future__ import annotations
 
+import io
+import os
 import threading
 from collections.abc import Mapping
+from json import dumps, loads
 from types import TracebackType
 from typing import Protocol, Self, TextIO
 
@@ -19,7 +22,7 @@ from harness import clock
 from harness.reporting.closing import ID_CHARACTERS, boot_line, closing_texts, id_characters, promise_line, result_line
 from harness.reporting.redaction import Redactor
 from harness.reporting.run import PromiseResult, RunHeader, RunResult
-from harness.reporting.text import one_line
+from harness.reporting.text import one_line, plural
 from harness.reporting.verdicts import to_json
 
 __all__ = ["JsonView", "LiveView", "PlainView", "QuietView", "View", "choose_view", "progress_text"]
@@ -69,8 +72,12 @@ class View(Protocol):
 
 def progress_text(*, requests: int, failed: int, longest_gap_ms: float, note: str = "") -> str:
     """Such as `app-2 of 3 replaced · 1,204 requests · 0 failed · longest gap 12 ms`."""
-    counts = f"{requests:,} requests · {failed:,} failed · longest gap {longest_gap_ms:,.0f} ms" if requests else ""
-    return " · ".join(part for part in (note, counts) if part)
+    parts = [note] if note else []
+    if requests:
+        parts += [plural(requests, "request"), f"{failed:,} failed"]
+    if longest_gap_ms >= 0.5:
+        parts.append(f"longest gap {longest_gap_ms:,.0f} ms")
+    return " · ".join(parts)
 
 
 def choose_view(
@@ -83,9 +90,13 @@ def choose_view(
 ) -> View:
     """The view that suits a stream: live on a terminal that can be drawn on, plain lines elsewhere.
 
+    The view takes hold of the stream's file for itself until it is left: pytest puts another in its place while
+    scenarios run, and catches what they print; that must neither catch the view's lines nor spoil its drawing.
+
     `color`: None colours a terminal unless NO_COLOR is set. `environ`: where NO_COLOR and TERM are looked up; the
     process's environment when it is None.
     """
+    stream = _held(stream)
     if json:
         return JsonView(stream)
     if quiet:
@@ -94,6 +105,20 @@ def choose_view(
     can_draw = stream.isatty() and not console.is_dumb_terminal and _encodes(stream, _FRAMES)
     view = LiveView if can_draw else PlainView
     return view(stream, color=color, environ=environ)
+
+
+class _Held(io.TextIOWrapper):
+    """A stream of our own to the same open file."""
+
+
+def _held(stream: TextIO) -> TextIO:
+    """A second way to the same file; the stream itself where there is no file behind it."""
+    try:
+        number = os.dup(stream.fileno())
+    except (OSError, AttributeError):
+        return stream
+    stream.flush()
+    return _Held(os.fdopen(number, "wb"), encoding=stream.encoding, errors=stream.errors, line_buffering=True)
 
 
 def _encodes(stream: TextIO, text: str) -> bool:
@@ -122,8 +147,9 @@ def _console(stream: TextIO, *, color: bool | None, environ: Mapping[str, str] |
 class _Silent:
     """A view that shows nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, stream: TextIO | None = None) -> None:
         self._redactor = Redactor()
+        self._stream = stream
 
     def hide(self, *secrets: str) -> None:
         self._redactor.add(*secrets)
@@ -149,25 +175,35 @@ class _Silent:
     def end(self, result: RunResult) -> None:
         pass
 
+    def _leave(self) -> None:
+        """What is to be shown when nothing more will come."""
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
-        pass
+        try:
+            self._leave()
+        finally:
+            if isinstance(self._stream, _Held):
+                self._stream.close()
 
 
 class JsonView(_Silent):
     """Prints `verdicts.json` at the end, and nothing else."""
 
     def __init__(self, stream: TextIO) -> None:
-        super().__init__()
-        self._stream = stream
+        super().__init__(stream)
+        self._to = stream
 
     def end(self, result: RunResult) -> None:
-        self._stream.write(to_json(self._redactor.everything(result)))
-        self._stream.flush()
+        text = to_json(self._redactor.everything(result))
+        if not _encodes(self._to, text):
+            text = dumps(loads(text), indent=2) + "\n"
+        self._to.write(text)
+        self._to.flush()
 
 
 class QuietView(_Silent):
@@ -176,8 +212,7 @@ class QuietView(_Silent):
     def __init__(
         self, stream: TextIO | None = None, *, color: bool | None = None, environ: Mapping[str, str] | None = None
     ) -> None:
-        super().__init__()
-        self._stream = stream
+        super().__init__(stream)
         self._console = None if stream is None else _console(stream, color=color, environ=environ)
 
     def end(self, result: RunResult) -> None:
@@ -189,7 +224,7 @@ class PlainView(_Silent):
     """Lines, each once and whole, for a file, a pipe or a CI log."""
 
     def __init__(self, stream: TextIO, *, color: bool | None = None, environ: Mapping[str, str] | None = None) -> None:
-        super().__init__()
+        super().__init__(stream)
         self._console = _console(stream, color=color, environ=environ)
         self._lock = threading.Lock()
         self._nodes: dict[str, float | None] = {}
@@ -233,7 +268,7 @@ class LiveView(_Silent):
     """
 
     def __init__(self, stream: TextIO, *, color: bool | None = None, environ: Mapping[str, str] | None = None) -> None:
-        super().__init__()
+        super().__init__(stream)
         self._console = _console(stream, color=color, environ=environ)
         self._live: Live | None = None
         # Guards what follows. Never held while rich is called: its own lock is held when it asks for the region.
@@ -317,9 +352,7 @@ class LiveView(_Silent):
         _print(self._console, Text())
         _print_end(self._console, result)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def _leave(self) -> None:
         """Give the terminal back; what was judged and what was running stays readable."""
         if not self._stop():
             return
