@@ -101,6 +101,8 @@ class RolloutCostsNothing:
       `slow` (requests of that stream), `cut` (those under way at an instance that was being stopped), `proves`;
     - `failed_by_connection` {"fresh", "reused"}, `failed_by_method` {"idempotent", "write"}, `failed_attempts`,
       `failed_by_step` {"app-1 draining", "app-1 stopping", "app-1 down", "app-1 returning", "between", "after": n};
+      `failed_on_new` (given last to an instance of the new version that had said it was ready),
+      `failed_on_new_within_seconds` (the latest of them, since it said so);
     - `longest_gap_seconds`, `gap_begins_seconds`, `first_failure_seconds`, `last_failure_seconds`, `slowest_seconds`,
       `p99_seconds`, `seconds` (of the rollout);
     - `replaced` {name: {"down_seconds", "slow_in_flight", "fresh", "reused", "version_before", "version_after",
@@ -296,6 +298,12 @@ class _Seen:
         )
 
     def evidence(self) -> dict[str, Any]:
+        # Seconds from ready to the request, for those that an instance of the new version had been given last.
+        on_new = [
+            op.due - self._replaced[op.attempts[-1]].ready
+            for op in self.failed
+            if op.attempts and op.attempts[-1] in self._replaced and op.due >= self._replaced[op.attempts[-1]].ready
+        ]
         steps: dict[str, int] = {}
         attempts: dict[str, int] = {}
         for op in self.failed:
@@ -315,6 +323,8 @@ class _Seen:
             },
             "failed_by_step": steps,
             "failed_attempts": attempts,
+            "failed_on_new": len(on_new),
+            "failed_on_new_within_seconds": rounded(max(on_new, default=None)),
             "longest_gap_seconds": rounded(self._gap.seconds),
             "gap_begins_seconds": rounded(self._gap.begin - self._begin) if self._gap.seconds else None,
             **failure_times(self.failed, since=self._begin),

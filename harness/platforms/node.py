@@ -52,15 +52,19 @@ class Node(Protocol):
     @property
     def start_seconds(self) -> float:
         """From its start to its first readiness."""
+
     @property
     def exit_code(self) -> int | None:
         """Of its last end; negative for a signal. None while it runs or was never started."""
+
     def is_running(self) -> bool: ...
     def is_ready(self) -> bool: ...
     def start(self, spec: NodeSpec | None = None) -> None:
         """Start it, with another spec if one is given (a new version), and return at once. Raises NodeError."""
+
     def wait_ready(self) -> None:
         """Return when it is ready. Raises NodeNeverReady with what was seen and what to do."""
+
     def signal(self, signal: Signals) -> None: ...
 
 
@@ -80,5 +84,6 @@ class Killable(Protocol):
 class Hangable(Protocol):
     def hang(self) -> None:
         """Freeze it: it keeps its sockets and answers nothing."""
+
     def resume(self) -> None: ...
     def is_hung(self) -> bool: ...
