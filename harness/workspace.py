@@ -11,14 +11,13 @@ import errno
 import fcntl
 import json
 import os
-import re
 import secrets
 import stat
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -290,10 +289,9 @@ class Workspace:
         Raises:
             BadInput: the results folder cannot be written or is full.
         """
-        # An empty secret would be found everywhere; the longest first, so that none hides a part of another.
-        hidden = {form for secret in redact if secret for form in (secret, quote(secret), quote(secret, safe=""))}
-        patterns = sorted((form.encode() for form in hidden), key=len, reverse=True)
-        secret = _Secrets(tuple(patterns))
+        # An empty secret would be found everywhere.
+        forms = {form for secret in redact if secret for form in (secret, quote(secret), quote(secret, safe=""))}
+        hidden = _Secrets(form.encode() for form in forms)
         target = self.results / "logs"
         copies = []
         with _explained(target):
@@ -303,7 +301,7 @@ class Workspace:
                 copy = target / log.relative_to(self.logs)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 with log.open("rb") as source, copy.open("wb") as sink:
-                    _copy_hiding(source, sink, secret, limit_bytes=limit_bytes)
+                    _copy_hiding(source, sink, hidden, limit_bytes=limit_bytes)
                 copies.append(copy)
         return copies
 
@@ -456,14 +454,27 @@ def _explained(folder: Path) -> Iterator[None]:
 class _Secrets:
     """What must not be seen, as bytes."""
 
-    def __init__(self, forms: tuple[bytes, ...]) -> None:
-        self._pattern = re.compile(b"|".join(re.escape(form) for form in forms)) if forms else None
-        self.reach = max((len(form) for form in forms), default=1) - 1
+    def __init__(self, forms: Iterable[bytes]) -> None:
+        self._forms = tuple(forms)
+        self.reach = max((len(form) for form in self._forms), default=1) - 1
         """So many bytes before and after a cut may belong to a secret that was cut in two."""
 
-    def found_in(self, text: bytes) -> Iterator[tuple[int, int]]:
-        if self._pattern is not None:
-            yield from (match.span() for match in self._pattern.finditer(text))
+    def found_in(self, text: bytes) -> list[tuple[int, int]]:
+        """Where they are, in order. Those that overlap are one find, so it does not matter where a text begins."""
+        found: list[tuple[int, int]] = []
+        for first, behind in sorted(self._each_in(text)):
+            if found and first < found[-1][1]:
+                found[-1] = (found[-1][0], max(found[-1][1], behind))
+            else:
+                found.append((first, behind))
+        return found
+
+    def _each_in(self, text: bytes) -> Iterator[tuple[int, int]]:
+        for form in self._forms:
+            first = text.find(form)
+            while first >= 0:
+                yield first, first + len(form)
+                first = text.find(form, first + 1)
 
 
 def _copy_hiding(source: BinaryIO, sink: BinaryIO, secret: _Secrets, *, limit_bytes: int) -> None:
@@ -491,20 +502,18 @@ def _hide(source: BinaryIO, sink: BinaryIO, secret: _Secrets, *, begin: int, end
         chunk = source.read(min(_CHUNK_BYTES, last - at))
         if not chunk:
             break
-        start = at - len(kept)
-        text = kept + chunk
+        text, start = kept + chunk, at - len(kept)
         at += len(chunk)
         # What may be the beginning of a secret waits for the next chunk.
-        sure = start + len(text) - (secret.reach if at < last else 0)
+        sure = at if at == last else max(start, at - secret.reach)
         for first, behind in secret.found_in(text):
             if start + first >= min(sure, end):
                 break
-            if start + behind <= written:
-                continue
-            sink.write(text[max(0, written - start) : first] + _HIDDEN)
-            written = start + behind
+            if start + behind > written:
+                sink.write(text[max(0, written - start) : first] + _HIDDEN)
+                written = start + behind
         stop = min(sure, end)
         if stop > written:
             sink.write(text[written - start : stop - start])
             written = stop
-        kept = text[max(0, written - start) :]
+        kept = text[sure - start :]
