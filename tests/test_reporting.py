@@ -226,6 +226,22 @@ class TestRunResult:
             replace(run, findings=findings, promises=(), planned={}, waived={}, complete=complete).headline == headline
         )
 
+    def test_one_cause_is_explained_once(self, run: RunResult) -> None:
+        told = {each.result.id: each for each in replace(run, waived={}).explanations}
+
+        again = told["session.survives-restart"]
+        assert again.causes == ("as for session.survives-instance-loss: sessions live in the memory of one instance",)
+        assert again.remedy == "as for session.survives-instance-loss"
+
+    def test_a_thin_sample_beside_a_broken_promise_may_follow_from_it(self, run: RunResult) -> None:
+        """Nobody should chase a sample that is thin because people were logged out."""
+        beside = next(each for each in run.explanations if each.result.status is Status.INCONCLUSIVE)
+        kept = tuple(each for each in run.findings if each.verdict.status is not Status.FAIL)
+        alone = replace(run, findings=kept, promises=()).explanations[0]
+
+        assert beside.remedy.startswith("mend what is broken first")
+        assert alone.remedy.startswith("give it what was missing")
+
     @pytest.mark.parametrize(
         ("command", "narrowed"),
         [

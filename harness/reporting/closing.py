@@ -62,9 +62,9 @@ def boot_line(head: str, nodes: dict[str, float | None]) -> Text:
 
 
 def promise_lines(result: RunResult) -> list[str]:
-    """A line for each promise, in order, for a door that has no view."""
+    """A line for each promise that was tried, in order, for a door that has no view."""
     width = id_characters(result)
-    return [result_line(each, id_characters=width).plain for each in result.results_by_promise]
+    return [result_line(each, id_characters=width).plain for each in result.results_by_promise if each.findings]
 
 
 def id_characters(result: RunResult) -> int:
@@ -79,21 +79,13 @@ def closing_lines(result: RunResult) -> list[str]:
 
 def closing_texts(result: RunResult, *, console: Console | None = None) -> Iterator[Text]:
     """The end. With a console its lines are folded to its width, all but those that one copies."""
-    told: dict[tuple[str, str], str] = {}
-    for each in result.not_green:
-        yield Text(f" {each.id}", "bold")
-        yield from _labelled("seen", each.seen, console)
-        lines, remedy = each.cause_lines, each.remedy
-        same_as = told.setdefault((each.causes[0].id, remedy), each.id) if each.causes else each.id
-        if same_as != each.id:
-            # One mistake breaks many promises: a reader should meet its cause once.
-            yield from _labelled("cause", f"as for {same_as}: {lines[0]}", console)
-            yield from _labelled("remedy", f"as for {same_as}", console)
-        else:
-            yield from _labelled("cause", lines[0], console)
-            for rival in lines[1:_CAUSES_SHOWN]:
-                yield from _labelled("", f"or: {rival}", console)
-            yield from _labelled("remedy", remedy, console)
+    for told in result.explanations:
+        yield Text(f" {told.result.id}", "bold")
+        yield from _labelled("seen", told.result.seen, console)
+        yield from _labelled("cause", told.causes[0], console)
+        for rival in told.causes[1:_CAUSES_SHOWN]:
+            yield from _labelled("", f"or: {rival}", console)
+        yield from _labelled("remedy", told.remedy, console)
         yield Text()
     if result.untried:
         yield from _labelled("", result.untried_in_words, console, indent=1)
@@ -104,7 +96,10 @@ def closing_texts(result: RunResult, *, console: Console | None = None) -> Itera
 
 
 def _counts(result: RunResult) -> str:
-    counts = [f"{count} {word}" for word, count in result.counts.items() if count]
+    untried = len(result.untried)
+    by_word = {**result.counts, "not tried": untried}
+    by_word[Status.INCONCLUSIVE] -= untried
+    counts = [f"{count} {word}" for word, count in by_word.items() if count]
     parts = {"boot": result.boot_seconds, **result.timings}
     parts["other"] = result.seconds - sum(parts.values())
     split = [f"{one_line(name)} {seconds(took)}" for name, took in parts.items() if took >= 0.05]

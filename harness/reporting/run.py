@@ -16,7 +16,7 @@ from typing import Any
 from harness.model import Cause, Confidence, Finding, Promise, Status, worst
 from harness.reporting.text import plural
 
-__all__ = ["WAIVED", "PromiseResult", "RunHeader", "RunResult", "merge"]
+__all__ = ["WAIVED", "Explanation", "PromiseResult", "RunHeader", "RunResult", "merge"]
 
 WAIVED = "waived"
 """The word for a promise that the setup says it does not make, when it is indeed not kept."""
@@ -126,6 +126,16 @@ def _with_guide(remedy: str, guide: str) -> str:
 def _told(cause: Cause) -> str:
     evidence = f": {cause.evidence[0]}" if cause.evidence else ""
     return f"{cause.sentence} ({cause.confidence}{evidence})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """A promise that is not green, as it is told in a report that tells of others as well."""
+
+    result: PromiseResult
+    causes: tuple[str, ...]
+    """One line each, the likeliest first; at least one."""
+    remedy: str
 
 
 def merge(
@@ -322,6 +332,23 @@ class RunResult:
         """What was tried and needs a person, the most needed first."""
         bad = [result for result in self.results_by_promise if result.findings and not result.is_green]
         return tuple(sorted(bad, key=lambda result: _BY_NEED.index(result.status)))
+
+    @property
+    def explanations(self) -> tuple[Explanation, ...]:
+        """What is not green, and why. One mistake breaks many promises: its cause and remedy are told once, at the first."""
+        first: dict[tuple[str, str], str] = {}
+        told = []
+        for result in self.not_green:
+            causes, remedy = result.cause_lines, result.remedy
+            if result.causes:
+                cause = result.causes[0]
+                like = first.setdefault((cause.id, remedy), result.id)
+                if like != result.id:
+                    causes, remedy = (f"as for {like}: {cause.sentence}", *causes[1:]), f"as for {like}"
+            elif result.status is Status.INCONCLUSIVE and self.status is Status.FAIL:
+                remedy = "mend what is broken first; if it stays so, give it what was missing: only pass is green"
+            told.append(Explanation(result=result, causes=causes, remedy=remedy))
+        return tuple(told)
 
     @property
     def untried(self) -> tuple[PromiseResult, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from harness.reporting.run import PromiseResult, RunResult
+from harness.reporting.run import Explanation, PromiseResult, RunResult
 from harness.reporting.text import cut, duration, for_markdown, one_line, plural
 
 __all__ = ["to_markdown"]
@@ -24,7 +24,7 @@ def to_markdown(result: RunResult) -> str:
 
 
 def _lines(result: RunResult) -> Iterator[str]:
-    bad = result.not_green
+    bad = result.explanations
     rest = [each for each in result.results_by_promise if each.is_green]
     shown_bad = bad[: (_LINES - _LINES_AROUND) // (2 if rest else 1)]
     shown_rest = rest[: _LINES - _LINES_AROUND - len(shown_bad)]
@@ -62,11 +62,12 @@ def _lines(result: RunResult) -> Iterator[str]:
     yield fence
 
 
-def _row(result: PromiseResult) -> str:
-    causes = "<br>or: ".join(for_markdown(line) for line in result.cause_lines[:2])
+def _row(told: Explanation) -> str:
+    result = told.result
+    causes = "<br>or: ".join(for_markdown(line) for line in told.causes[:2])
     sentence = f"<br>{for_markdown(result.promise.sentence)}" if result.promise is not None else ""
     name = f"**{result.word}** {for_markdown(result.id)}{sentence}"
-    return f"| {name} | {for_markdown(result.seen)} | {causes} | {for_markdown(result.remedy)} |"
+    return f"| {name} | {for_markdown(result.seen)} | {causes} | {for_markdown(told.remedy)} |"
 
 
 def _short_row(result: PromiseResult) -> str:
@@ -74,6 +75,6 @@ def _short_row(result: PromiseResult) -> str:
     return f"| {for_markdown(result.id)} | {result.word} | {for_markdown(result.measured + why)} |"
 
 
-def _more(of: Sequence[PromiseResult], shown: Sequence[PromiseResult]) -> Iterator[str]:
+def _more(of: Sequence[object], shown: Sequence[object]) -> Iterator[str]:
     if len(of) > len(shown):
         yield f"\n{plural(len(of) - len(shown), 'more promise')} in `verdicts.json`"

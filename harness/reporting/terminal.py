@@ -61,7 +61,7 @@ class View(Protocol):
         """All scenarios of a promise have been judged."""
 
     def end(self, result: RunResult) -> None:
-        """The run is over. Promises that were not told to be done show now."""
+        """The run is over. Promises that were judged and not told to be done show now."""
 
     def __enter__(self) -> Self: ...
 
@@ -254,7 +254,7 @@ class PlainView(_Silent):
 
     def end(self, result: RunResult) -> None:
         for each in result.results_by_promise:
-            if each.id not in self._shown:
+            if each.findings and each.id not in self._shown:
                 self.promise_done(each)
         _print(self._console, Text())
         _print_end(self._console, self._redactor.everything(result))
@@ -346,7 +346,7 @@ class LiveView(_Silent):
         self._stop()
         result = self._redactor.everything(result)
         for each in result.results_by_promise:
-            if each.id not in self._printed:
+            if each.findings and each.id not in self._printed:
                 self._printed.add(each.id)
                 _print(self._console, result_line(each, id_characters=id_characters(result)), cut=True)
         _print(self._console, Text())
