@@ -191,6 +191,23 @@ def test_only_the_last_installations_are_kept(
     assert len(list(tmp_path.glob("cache/postgres/18-*"))) == 3
 
 
+def test_a_cache_that_cannot_be_written_costs_time_and_no_run(
+    made: Made, new_service: Callable[..., PostgresService], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A full disk under the home folder is no reason not to judge a setup."""
+
+    def full(*_args: object, **_kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("shutil.copytree", full)
+    for _ in range(2):
+        service = new_service()
+        service.prepare()
+        assert (service.spec.directory / "data" / "PG_VERSION").read_text(encoding="utf-8") == "18"
+    assert len(made) == 2
+    assert [path.name for path in tmp_path.glob("cache/postgres/*")] == ["lock"]
+
+
 def test_nothing_secret_stays_in_the_cache(
     made: Made, new_service: Callable[..., PostgresService], tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ import socket
 import struct
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGINT
@@ -299,7 +299,7 @@ class _Cache:
         self._home = self._folder / f"{version}-{hashlib.sha256(which.encode()).hexdigest()[:16]}"
 
     def copy_to(self, target: Path, *, program: Path, env: Mapping[str, str]) -> None:
-        """Copy it, made anew first, with `program` run in `env`, when it is missing or damaged."""
+        """Copy it. When it is missing or damaged it is made anew at `target`, with `program` run in `env`, and kept."""
         with self._locked(fcntl.LOCK_SH):
             if self._copied(target):
                 return
@@ -307,9 +307,11 @@ class _Cache:
             # Another run may have made it while we waited for the lock.
             if self._copied(target):
                 return
-            self._make(target, program=program, env=env)
-            if not self._copied(target):
-                raise HarnessError(f"a data directory was made in {self._home} and cannot be copied to {target}")
+            # Not in the cache: the user whom the server runs as may not be able to reach that.
+            _initialise(program, target, version=self._version, env=env)
+            # A cache that cannot be written costs the next run a second, and this one nothing.
+            with suppress(OSError):
+                self._keep(target)
 
     def _copied(self, target: Path) -> bool:
         try:
@@ -320,18 +322,16 @@ class _Cache:
         os.utime(self._home)  # the ones used last are kept
         return True
 
-    def _make(self, place: Path, *, program: Path, env: Mapping[str, str]) -> None:
-        """Make one at `place`, which the server's user can reach, and move it into the cache in one step."""
-        _initialise(program, place, version=self._version, env=env)
+    def _keep(self, data: Path) -> None:
+        """Put a copy in its place in one step, so that it is never seen half made."""
         new = Path(tempfile.mkdtemp(prefix=_HALF_MADE, dir=self._folder))
         try:
-            shutil.copytree(place, new / "data")
+            shutil.copytree(data, new / "data")
             write_listing(new / "data", listing=new / "listing.json")
             shutil.rmtree(self._home, ignore_errors=True)
             new.rename(self._home)
         finally:
             shutil.rmtree(new, ignore_errors=True)
-            shutil.rmtree(place, ignore_errors=True)
         self._forget_others()
 
     def _forget_others(self) -> None:
@@ -454,7 +454,7 @@ def _run(
     )
     said = ended.stderr.decode(errors="replace")
     if os.strerror(errno.ENOSPC) in said:
-        raise MissingPrerequisite(f"the disk is full: {directory} has no room for a Postgres ({said.strip()})")
+        raise MissingPrerequisite(f"the disk is full: {directory} has no room for a Postgres")
     if "could not look up effective user ID" in said:
         raise MissingPrerequisite(
             f"Postgres needs the user it runs as to have a name, and uid {os.geteuid()} has none: add one to "
