@@ -118,6 +118,9 @@ class Door:
         return self._verification
 
     def running(self, promise: str) -> None:
+        """A scenario of this promise begins."""
+        if self._verification is not None:
+            self._verification.test_begins()
         self._view.promise_running(promise)
 
     def crashed(self, promise: str, scenario: str, problem: Exception) -> None:

@@ -84,10 +84,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     opened: _Opened | None = config.pluginmanager.get_plugin(_OPENED)
     if opened is not None and opened.door.result is not None:
-        from harness.reporting import closing_lines
+        from harness.reporting import closing_lines, promise_lines
 
         terminalreporter.section("promises")
-        for line in closing_lines(opened.door.result):
+        for line in (*promise_lines(opened.door.result), "", *closing_lines(opened.door.result)):
             terminalreporter.write_line(line)
 
 

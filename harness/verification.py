@@ -9,6 +9,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -60,7 +61,7 @@ class Verification:
         self.cluster: Cluster
         self.journal: Journal
         self.traffic: Traffic
-        self._began = clock.now()
+        self._began = self._test_began = clock.now()
         self._started = clock.wall().isoformat(timespec="seconds")
 
     # -- life -------------------------------------------------------------------------------------------------
@@ -245,11 +246,15 @@ class Verification:
             raise told
         return told
 
+    def test_begins(self) -> None:
+        """From now on time is spent on what the next finding is about."""
+        self._test_began = clock.now()
+
     # -- judging ----------------------------------------------------------------------------------------------
 
     def judge(self, promise: str, checkers: Sequence[Checker], history: History) -> Finding:
         """Judge a history, and write down how, so that it can be judged again."""
-        finding = judged(promise, checkers, history)
+        finding = replace(judged(promise, checkers, history), seconds=clock.now() - self._test_began)
         self.journal.append(judge_record(promise, checkers, history))
         self._findings.append(finding)
         return finding
@@ -258,7 +263,10 @@ class Verification:
         """A scenario that could not be carried out: the rig's error, never a pass."""
         words = f"{type(problem).__name__}: {problem}" if not isinstance(problem, HarnessError) else str(problem)
         trace = [] if isinstance(problem, HarnessError) else traceback.format_exception(problem)
-        finding = Finding(promise=promise, scenario=scenario, verdict=Verdict.rig_error(words, traceback=trace))
+        verdict = Verdict.rig_error(words, traceback=trace)
+        finding = Finding(
+            promise=promise, scenario=scenario, verdict=verdict, seconds=clock.now() - self._test_began
+        )
         self._findings.append(finding)
         return finding
 
