@@ -84,7 +84,11 @@ class Step:
     @property
     def names(self) -> tuple[str, ...]:
         """All its placeholders, those of its rules included."""
-        return self.request_names + tuple(name for rule in self.rules.values() for name in rule.names)
+        return self.request_names + self.rule_names
+
+    @property
+    def rule_names(self) -> tuple[str, ...]:
+        return tuple(name for rule in self.rules.values() for name in rule.names)
 
     def request(self, values: Mapping[str, str]) -> Request:
         """The request for these values. Raises MissingValueError; also when a header's value would break the header."""

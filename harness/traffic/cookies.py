@@ -18,18 +18,14 @@ __all__ = ["CookieJar"]
 class CookieJar:
     """Cookies by name, in the order in which they first came."""
 
-    __slots__ = ("_cookies", "_line", "_now")
+    __slots__ = ("_cookies", "_now", "line")
 
     def __init__(self, *, now: Callable[[], datetime], cookies: dict[str, str] | None = None) -> None:
         """`now` is asked for the date only when a cookie carries `Expires`."""
         self._cookies = dict(cookies or {})
         self._now = now
-        self._line = self._render()
-
-    @property
-    def line(self) -> bytes:
+        self.line = self._render()
         """The whole header line with its end, or nothing when the jar is empty."""
-        return self._line
 
     @property
     def cookies(self) -> dict[str, str]:
@@ -50,7 +46,7 @@ class CookieJar:
                 self._cookies.pop(name, None)
             else:
                 self._cookies[name] = value.strip()
-        self._line = self._render()
+        self.line = self._render()
 
     def _is_removal(self, attributes: Iterable[str]) -> bool:
         """Max-Age outranks Expires (RFC 6265, 5.3); one that cannot be read is as if it were not there."""

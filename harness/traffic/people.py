@@ -88,9 +88,8 @@ class People:
 
     def names_somebody_else(self, body: bytes, visitor: Visitor) -> bool:
         """Whether a page carries the address of anybody known here who is not this person."""
-        # Templates that escape the at sign are rare; only then is the whole page unescaped. Looked for without the
-        # ampersand: a page is full of those, and each would be a false start of the search.
-        if b"#64;" in body or b"#x40;" in body or b"commat;" in body:
+        # Templates that escape the at sign are rare; only then is the whole page unescaped.
+        if b"#" in body and (b"&#64;" in body or b"&#x40;" in body):
             body = html.unescape(body.decode("utf-8", "replace")).encode()
         own = visitor.address
         at = body.find(_HOME_BYTES)

@@ -28,8 +28,9 @@ import uvloop
 from harness.errors import HarnessError
 from harness.journeys import compile_journeys
 from harness.model import Connection, Pace
-from harness.traffic.engine import Counts, Engine
+from harness.traffic.engine import Engine
 from harness.traffic.journal import fact_record, to_line
+from harness.traffic.ledger import Counts
 from harness.traffic.people import People
 from harness.traffic.recorder import Recorder
 from harness.traffic.sources import Batch, BatchTask, OpenLoop, StreamCounts

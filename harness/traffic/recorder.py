@@ -16,7 +16,7 @@ from harness.journeys import Judgement
 from harness.model import Connection, Outcome
 from harness.traffic.journal import write_whole
 
-__all__ = ["Recorder", "op_head", "op_tail"]
+__all__ = ["Recorder", "op_head", "op_tail", "quoted"]
 
 # A batch is written when it is this large, or when its owner's clock says so.
 _BATCH_BYTES = 65_536
@@ -26,28 +26,38 @@ def quoted(text: str) -> str:
     return json.dumps(text)
 
 
-def op_head(*, scenario: str, stream: str, kind: str, step: int, method: str, via: str, connection: Connection) -> str:
-    """The part of a line that all operations of one step of one stream share."""
-    return (
+def op_head(
+    *,
+    scenario: str,
+    stream: str,
+    kind: str,
+    step: int,
+    method: str,
+    path: str | None,
+    via: str,
+    connection: Connection,
+) -> str:
+    """The part of a line that all operations of one step of one stream share. The path only if it is always the same."""
+    head = (
         f'{{"t":"op","scenario":{quoted(scenario)},"stream":{quoted(stream)},"kind":{quoted(kind)},"step":{step},'
         f'"method":{quoted(method)},"via":{quoted(via)},"connection":"{connection}",'
     )
+    return head if path is None else f'{head}"path":{quoted(path)},'
 
 
 def op_tail(
-    *,
+    judgement: Judgement,
     final: bool,
     instance: str | None,
     attempts: tuple[str, ...],
     status: int | None,
     version: str | None,
-    judgement: Judgement,
 ) -> str:
     """The part of a line that follows from what the answer was, with the end of the line."""
     tail = (
-        f'"final":{quoted_flag(final)},"instance":{quoted_or_null(instance)},"attempts":{json.dumps(attempts)},'
-        f'"status":{"null" if status is None else status},"version":{quoted_or_null(version)},'
-        f'"outcome":"{judgement.outcome}","answer":"{judgement.answer}"'
+        f'"final":{"true" if final else "false"},"instance":{quoted_or_null(instance)},'
+        f'"attempts":{json.dumps(attempts)},"status":{"null" if status is None else status},'
+        f'"version":{quoted_or_null(version)},"outcome":"{judgement.outcome}","answer":"{judgement.answer}"'
     )
     if judgement.outcome is not Outcome.OK:
         tail += f',"error":{quoted_or_null(judgement.error)},"detail":{quoted(judgement.detail)}'
@@ -56,10 +66,6 @@ def op_tail(
 
 def quoted_or_null(text: str | None) -> str:
     return "null" if text is None else json.dumps(text)
-
-
-def quoted_flag(flag: bool) -> str:
-    return "true" if flag else "false"
 
 
 class Recorder:

@@ -14,10 +14,10 @@ from random import Random
 from typing import NamedTuple
 
 from harness import clock
-from harness.journeys import Journey
 from harness.model import Connection, Pace
 from harness.traffic.engine import WRITE, Engine
 from harness.traffic.people import Visitor, text_of
+from harness.traffic.plans import JourneyPlan
 from harness.traffic.schedule import Arrival, Schedule
 from harness.traffic.visits import End, Origin, Visit
 
@@ -67,9 +67,6 @@ class OpenLoop:
         self._values = values
         self._rate = rate
         self._seed = seed
-        self._origin = engine.new_origin(
-            name, timeout_seconds=timeout_seconds, pool_size=_POOL_SIZE, interval_seconds=1 / rate
-        )
         self._begin = clock.now() + _HEAD_START_SECONDS
         self._schedule = Schedule(
             seed=seed,
@@ -80,6 +77,12 @@ class OpenLoop:
             visitors=visitors,
             journeys=journeys,
             connections=connections,
+        )
+        self._origin = engine.new_origin(
+            name,
+            timeout_seconds=timeout_seconds,
+            pool_size=_POOL_SIZE,
+            interval_seconds=self._schedule.interval_seconds,
         )
         # Apart from the schedule's: which record is read depends on what was written, the schedule must not.
         self._choice = Random(f"{seed}/{engine.scenario}/{name}/reads")  # noqa: S311 - must repeat with the seed
@@ -100,6 +103,7 @@ class OpenLoop:
         end = clock.now()
         self._send_due(end)
         self._origin.is_open = False
+        self._engine.flush()
         planned = self._schedule.drawn
         pace = Pace(
             stream=self._origin.stream, rate=self._rate, begin=self._begin, end=end, planned=planned, seed=self._seed
@@ -126,30 +130,23 @@ class OpenLoop:
             self._arrive(self._schedule.draw())
 
     def _arrive(self, arrival: Arrival) -> None:
-        visitor = self._engine.people[arrival.visitor]
-        visit = _visit(
-            self._engine,
-            origin=self._origin,
-            visitor=visitor,
-            journey=self._engine.journeys[arrival.journey],
-            via=self._via,
-            wish=arrival.connection,
-            due=arrival.due,
-            values=self._values,
-            record=None,
-            choose=self._choice.choice,
-            on_end=self._on_end,
-        )
-        late_by = clock.now() - arrival.due
+        due, visitor_id, journey, wish = arrival
+        engine = self._engine
+        visitor, plan = engine.people[visitor_id], engine.plans[journey]
+        record, extras = None, self._values
+        if plan.needs_record:
+            plan, record, extras = _with_record(engine, plan, visitor, None, extras, self._choice.choice)
+        visit = Visit(self._origin, visitor, plan, self._via, wish, due, extras, record, self._on_end)
+        late_by = clock.now() - due
         if late_by > LATE_SECONDS:
             self._late += 1
         if late_by > TOO_LATE_SECONDS:
-            self._engine.not_sent(visit, f"the rig was {late_by:.3f} s late")
+            engine.not_sent(visit, f"the rig was {late_by:.3f} s late")
         else:
-            self._engine.begin(visit)
+            engine.begin(visit)
 
     def _on_end(self, visit: Visit, end: End) -> None:
-        if end.judgement.error == "unsent" and visit.step_index == 0:
+        if end.judgement.error == "unsent" and visit.step.index == 0:
             self._unsent += 1
         if self._on_stopped is not None and not self._origin.in_flight:
             self._on_stopped()
@@ -221,57 +218,35 @@ class Batch:
             else:
                 self._loop.call_soon(self._on_done, [end for end in self._ends if end is not None])
 
-        visit = _visit(
-            self._engine,
-            origin=origin,
-            visitor=self._engine.people[task.visitor],
-            journey=self._engine.journeys[task.journey],
-            via=task.via,
-            wish=task.connection,
-            due=clock.now(),
-            values=task.values,
-            record=task.record,
-            choose=lambda records: records[-1],
-            on_end=on_end,
-        )
-        self._engine.begin(visit)
+        visitor, plan = self._engine.people[task.visitor], self._engine.plans[task.journey]
+        record, extras = None, task.values
+        if plan.needs_record:
+            plan, record, extras = _with_record(self._engine, plan, visitor, task.record, extras, _last)
+        self._engine.begin(Visit(origin, visitor, plan, task.via, task.connection, clock.now(), extras, record, on_end))
 
 
-def _visit(
+def _last(records: Sequence[str]) -> str:
+    return records[-1]
+
+
+def _with_record(
     engine: Engine,
-    *,
-    origin: Origin,
+    plan: JourneyPlan,
     visitor: Visitor,
-    journey: Journey,
-    via: str,
-    wish: Connection,
-    due: float,
-    values: Mapping[str, str],
     record: str | None,
+    values: Mapping[str, str],
     choose: Callable[[Sequence[str]], str],
-    on_end: Callable[[Visit, End], None],
-) -> Visit:
-    """A visit with its record: a new one for `write`, one of the visitor's own acknowledged ones for any other journey.
+) -> tuple[JourneyPlan, str, Mapping[str, str]]:
+    """The record for a journey that names one, and its values: a new one for `write`, one of the visitor's own
+    acknowledged ones for any other journey, unless it is given.
 
     Who has nothing to read yet writes instead, and it is recorded as a write.
     """
-    if engine.needs_record(journey):
-        if record is None and journey.name != WRITE:
-            if visitor.records:
-                record = choose(visitor.records)
-            elif WRITE in engine.journeys:
-                journey = engine.journeys[WRITE]
-        if record is None:
-            record = engine.new_record()
-        values = {"record": record, "text": text_of(record), **values}
-    return Visit(
-        origin=origin,
-        visitor=visitor,
-        journey=journey,
-        via=via,
-        wish=wish,
-        due=due,
-        extras=values,
-        record=record,
-        on_end=on_end,
-    )
+    if record is None and plan.journey.name != WRITE:
+        if visitor.records:
+            record = choose(visitor.records)
+        else:
+            plan = engine.plans.get(WRITE, plan)
+    if record is None:
+        record = engine.new_record()
+    return plan, record, {"record": record, "text": text_of(record), **values}

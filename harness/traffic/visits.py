@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from harness.journeys import Journey, Judgement, Step
+from harness.journeys import Judgement
 from harness.model import Connection
 from harness.traffic.people import Visitor
+from harness.traffic.plans import JourneyPlan, StepPlan
 from harness.traffic.wire import Wire
 
 __all__ = ["End", "Origin", "Visit"]
@@ -37,9 +38,9 @@ class Origin:
         self.pool_size = pool_size
         """For reused connections: this many are opened to a target before one is used again."""
         self.interval_seconds = interval_seconds
-        """The time between arrivals. Nought where there is no pace, and so no gap to measure."""
-        self.heads: dict[tuple[str, int, str, Connection], str] = {}
-        """First parts of journal lines, by journey, step, target and connection."""
+        """The time between arrivals. Nought where there is no pace: no gap to measure, and somebody waits for each."""
+        self.heads: dict[tuple[StepPlan, str, Connection], str] = {}
+        """First parts of journal lines."""
         self.in_flight = 0
         """Visits under way."""
         self.is_open = interval_seconds > 0
@@ -55,7 +56,7 @@ class Origin:
 
 
 class Visit:
-    """A journey under way. `step` is the index of the step that is being asked."""
+    """A journey under way."""
 
     __slots__ = (
         "begun",
@@ -63,24 +64,29 @@ class Visit:
         "deadline",
         "due",
         "extras",
-        "journey",
         "on_end",
         "origin",
         "path",
+        "plan",
         "record",
-        "step_index",
+        "step",
         "via",
         "visitor",
         "wire",
         "wish",
     )
 
+    begun: float
+    """When the rig turned to the current step."""
+    deadline: float
+    path: str
+    """Of the current request, as it is sent."""
+
     def __init__(
         self,
-        *,
         origin: Origin,
         visitor: Visitor,
-        journey: Journey,
+        plan: JourneyPlan,
         via: str,
         wish: Connection,
         due: float,
@@ -90,7 +96,9 @@ class Visit:
     ) -> None:
         self.origin = origin
         self.visitor = visitor
-        self.journey = journey
+        self.plan = plan
+        self.step = plan.steps[0]
+        """The step that is being asked."""
         self.via = via
         self.wish = wish
         """The kind of connection it should travel on."""
@@ -98,25 +106,11 @@ class Visit:
         """The kind it does travel on: reused only where an earlier request went before."""
         self.due = due
         """When the current step was due."""
-        self.begun = 0.0
-        """When the rig turned to the current step."""
-        self.deadline = 0.0
         self.extras = extras
         """Values of this visit alone; those of the visitor stand behind them."""
         self.record = record
-        self.step_index = 0
-        self.path = ""
-        """Of the current request, as it is sent."""
         self.wire: Wire | None = None
         self.on_end = on_end
-
-    @property
-    def step(self) -> Step:
-        return self.journey.steps[self.step_index]
-
-    @property
-    def is_last_step(self) -> bool:
-        return self.step_index == len(self.journey.steps) - 1
 
     def take(self, name: str, value: str) -> None:
         """Keep a value of an answer: for the rest of this visit, and for later ones of the visitor.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from asyncio import AbstractEventLoop
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -17,6 +16,7 @@ import httptools
 
 from harness.clock import now
 from harness.journeys import Reply
+from harness.traffic.poller import Poller
 
 __all__ = ["BODY_LIMIT", "HEAD_LIMIT", "KnownHeads", "Listener", "Target", "WantedHeaders", "Wire", "error_class"]
 
@@ -118,14 +118,15 @@ class Wire:
         "_in_head",
         "_keeps_open",
         "_listener",
-        "_loop",
         "_parser",
+        "_poller",
         "_received",
         "_set_cookies",
         "_size",
         "_socket",
         "_unsent",
         "_wanted",
+        "_watched",
         "_wire_fault",
         "_writing",
         "exchange",
@@ -147,7 +148,7 @@ class Wire:
 
     def __init__(
         self,
-        loop: AbstractEventLoop,
+        poller: Poller,
         listener: Listener,
         wanted: WantedHeaders,
         heads: KnownHeads,
@@ -155,13 +156,14 @@ class Wire:
         via: str,
         is_kept: bool,
     ) -> None:
-        self._loop = loop
+        self._poller = poller
         self._listener = listener
         self._wanted = wanted
         self._heads = heads
         self._socket: socket.socket | None = None
         self._parser: Any = None
         self._unsent = b""
+        self._watched = False
         self._writing = False
         self.target: Target | None = None
         self.via = via
@@ -213,9 +215,7 @@ class Wire:
         self._socket = None
         self._parser = None  # it holds our callbacks: a ring that only the collector would free
         self.exchange = None
-        self._loop.remove_reader(self._descriptor)
-        if self._writing:
-            self._loop.remove_writer(self._descriptor)
+        self._poller.forget(self._descriptor)
         connection.close()
 
     @property
@@ -231,6 +231,10 @@ class Wire:
 
     # --- the socket ---------------------------------------------------------------------------------------------
 
+    def on_writable(self) -> None:
+        if self._unsent:
+            self._write()
+
     def _write(self) -> None:
         assert self._socket is not None
         moment = now()
@@ -239,29 +243,28 @@ class Wire:
         except OSError as error:
             # Not connected yet, or the system's buffer is full.
             if error.errno in _NOT_YET:
-                self._await_writable()
+                self._await(writable=True)
             else:
                 self._break_by(error)
             return
         if self.sent is None:
             self.sent = moment
-            if not self.served:
-                self._loop.add_reader(self._descriptor, self._on_readable)
-        self._unsent = self._unsent[count:]
-        if self._unsent:
-            self._await_writable()
-        elif self._writing:
-            self._writing = False
-            self._loop.remove_writer(self._descriptor)
+        if count == len(self._unsent):
+            self._unsent = b""
+            if not self._watched or self._writing:
+                self._await(writable=False)
+        else:
+            self._unsent = self._unsent[count:]
+            self._await(writable=True)
 
-    def _await_writable(self) -> None:
-        if not self._writing:
-            self._writing = True
-            self._loop.add_writer(self._descriptor, self._write)
+    def _await(self, *, writable: bool) -> None:
+        if not self._watched or self._writing != writable:
+            self._watched, self._writing = True, writable
+            self._poller.watch(self._descriptor, self, for_writing=writable)
 
-    def _on_readable(self) -> None:
-        if self._socket is None:
-            return  # closed earlier in the same turn of the loop
+    def on_readable(self) -> None:
+        if self._socket is None or self.sent is None:
+            return  # closed earlier in the same turn of the loop, or not connected yet
         try:
             data = self._socket.recv(_READ_BYTES)
         except BlockingIOError:
