@@ -19,7 +19,7 @@ def spread(record_once: Callable[[str, Callable[[Scene], None]], History]) -> Hi
     def story(scene: Scene) -> None:
         scene.visitors.arrive(count=10)
         with scene.visitors.overlapping_requests() as traffic:
-            traffic.run_for(seconds=4)
+            traffic.run_for(seconds=3)
 
     return record_once("spread", story)
 
