@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -10,6 +11,9 @@ from pathlib import Path
 from harness.platforms import NodeSpec
 
 PYTHON = (sys.executable, "-S", "-c")
+ROOT = Path(__file__).resolve().parent.parent
+HARNESS_PATH = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+"""What a Python that plays a harness needs in PYTHONPATH."""
 
 SERVER = """
 import os, signal, socket, sys

@@ -15,8 +15,8 @@ from harness import ports
 from harness.errors import BadInput, MissingPrerequisite
 from harness.ports import PortLeases
 from harness.waiting import wait_until
+from tests.native_nodes import HARNESS_PATH
 
-ROOT = Path(__file__).resolve().parent.parent
 linux_only = pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="who listens is only known with /proc")
 
 HOLDER = """
@@ -42,7 +42,7 @@ def start_holder(runtime: Path) -> tuple[subprocess.Popen[str], set[int]]:
         [sys.executable, "-c", HOLDER, str(runtime)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={"PYTHONPATH": str(ROOT)},
+        env={"PYTHONPATH": HARNESS_PATH},
         text=True,
     )
     assert process.stdout is not None

@@ -19,9 +19,8 @@ from harness import clock, processes, reaper
 from harness.reaper import GOODBYE, RUN_MARK, SCRATCH_MARK, Lease, Record, clean_up, read_record
 from harness.waiting import wait_until
 from harness.workspace import Workspace, sweep
-from tests.native_nodes import PYTHON, running_with
+from tests.native_nodes import HARNESS_PATH, PYTHON, ROOT, running_with
 
-ROOT = Path(__file__).resolve().parent.parent
 linux_only = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="marks are only read with /proc")
 PAUSES = "import signal; print(1, flush=True); signal.pause()"
 
@@ -277,7 +276,7 @@ def begin_reaper(record: Record, *, harness: int, is_over: bool = False) -> tupl
     process = subprocess.Popen(
         [sys.executable, "-m", "harness.reaper", str(record.path), str(harness)],
         stdin=mouth,
-        env={"PYTHONPATH": str(ROOT)},
+        env={"PYTHONPATH": HARNESS_PATH},
         start_new_session=True,
     )
     os.close(mouth)
@@ -364,7 +363,7 @@ def begin_harness(folder: Path, how: str) -> tuple[subprocess.Popen[str], Path]:
         [sys.executable, "-c", FORKS_AND_DIES, str(folder), how],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={"PYTHONPATH": str(ROOT), "HOME": str(folder), "PATH": os.environ["PATH"]},
+        env={"PYTHONPATH": HARNESS_PATH, "HOME": str(folder), "PATH": os.environ["PATH"]},
         text=True,
         start_new_session=True,
     )
@@ -433,7 +432,7 @@ def test_a_harness_killed_at_any_moment_leaves_nothing(tmp_path: Path, word: str
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=ROOT,
-            env={"PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "PATH": os.environ["PATH"]},
+            env={"PYTHONPATH": HARNESS_PATH, "HOME": str(tmp_path), "PATH": os.environ["PATH"]},
         )
         # The first ones while it boots, the others while it works.
         with pytest.raises(subprocess.TimeoutExpired):

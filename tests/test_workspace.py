@@ -21,9 +21,8 @@ from harness import folders, processes, workspace
 from harness.errors import BadInput, HarnessError, MissingPrerequisite
 from harness.waiting import wait_until
 from harness.workspace import Workspace, cache_dir, sweep
-from tests.native_nodes import PYTHON, running_with
+from tests.native_nodes import HARNESS_PATH, PYTHON, running_with
 
-ROOT = Path(__file__).resolve().parent.parent
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
 
 
@@ -298,7 +297,7 @@ def begin_harness(tmp_path: Path, word: str, *, reaper: str) -> tuple[subprocess
         [sys.executable, "-c", DIES_WITH_A_NODE, str(tmp_path), word, reaper],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={"PYTHONPATH": f"{ROOT}", "HOME": str(tmp_path), "PATH": os.environ["PATH"]},
+        env={"PYTHONPATH": HARNESS_PATH, "HOME": str(tmp_path), "PATH": os.environ["PATH"]},
         text=True,
     )
     assert process.stdout is not None
