@@ -7,6 +7,7 @@
     ├── NodeError                   a node did not do what it was told (start, stop, die)
     │   └── NodeNeverReady          a node was started and never became ready, or ended
     ├── WaitTimeout                 something awaited did not happen within its bound
+    ├── NothingTested               a scenario could not begin (nobody could log in): inconclusive, nobody's failure
     ├── TrafficError                the traffic process failed: nothing it measured can be trusted
     └── JournalError                a journal on disk cannot be read back
 
@@ -24,6 +25,7 @@ __all__ = [
     "MissingPrerequisite",
     "NodeError",
     "NodeNeverReady",
+    "NothingTested",
     "SetupError",
     "TrafficError",
     "WaitTimeout",
@@ -61,6 +63,10 @@ class NodeNeverReady(NodeError, BadInput):  # noqa: N818 - reads as what happene
 
 class WaitTimeout(HarnessError):  # noqa: N818 - reads as what happened
     """Something that was waited for did not happen within its bound."""
+
+
+class NothingTested(HarnessError):  # noqa: N818 - reads as what happened
+    """A scenario could not begin, such as when nobody could log in. Its promises are inconclusive."""
 
 
 class TrafficError(HarnessError):

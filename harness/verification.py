@@ -17,7 +17,7 @@ from typing import Any
 from harness import __version__, clock
 from harness.cluster import Cluster, boot
 from harness.diagnosis import diagnose
-from harness.errors import HarnessError, NodeNeverReady
+from harness.errors import HarnessError, NodeNeverReady, NothingTested
 from harness.journeys import compile_journeys
 from harness.judging import judge_record, judged
 from harness.model import Checker, FaultWindow, Finding, History, Look, RolloutStep, Verdict
@@ -260,10 +260,13 @@ class Verification:
         return finding
 
     def crashed(self, promise: str, scenario: str, problem: Exception) -> Finding:
-        """A scenario that could not be carried out: the rig's error, never a pass."""
+        """A scenario that could not be carried out: never a pass, and the rig's error unless it had nothing to test."""
         words = f"{type(problem).__name__}: {problem}" if not isinstance(problem, HarnessError) else str(problem)
         trace = [] if isinstance(problem, HarnessError) else traceback.format_exception(problem)
-        verdict = Verdict.rig_error(words, traceback=trace)
+        if isinstance(problem, NothingTested):
+            verdict = Verdict.inconclusive(words, guards=[words])
+        else:
+            verdict = Verdict.rig_error(words, traceback=trace)
         finding = Finding(
             promise=promise, scenario=scenario, verdict=verdict, seconds=clock.now() - self._test_began
         )

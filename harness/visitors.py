@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from harness import clock
 from harness.cluster import Cluster, Instance
-from harness.errors import HarnessError, WaitTimeout
+from harness.errors import NothingTested, WaitTimeout
 from harness.model import Answer, History, Look, Outcome
 from harness.traffic import Result, Stream, Task, Traffic
 from harness.waiting import wait_until
@@ -58,7 +58,7 @@ class Visitors:
         """Register `count` new people and log each in through one instance, or through the balancer.
 
         Raises:
-            HarnessError: not one of them could log in: nothing that needs people can be judged.
+            NothingTested: not one of them could log in: nothing that needs people can be judged.
         """
         where = via.name if via is not None else BALANCER
         people = [Visitor(name, where) for name in self._traffic.new_visitors(count)]
@@ -78,10 +78,10 @@ class Visitors:
             )
         )
         if not acknowledged:
-            answers = ", ".join(sorted({str(result.answer) for result in results}))
-            raise HarnessError(
-                f"none of {count} people could log in through {where} (answers: {answers}): "
-                "try journey.register and journey.login against one instance by hand"
+            last = results[-1]
+            raise NothingTested(
+                f"none of {count} people could log in through {where} (last answer: {last.answer}, "
+                f"{last.status or last.error}): try journey.register and journey.login against one instance by hand"
             )
         self._people.extend(people)
         return tuple(people)
