@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -169,3 +171,19 @@ def test_ipv6_listeners_are_read_as_well() -> None:
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
         port = server.getsockname()[1]
         assert [str(each) for each in ports.listeners() if each.port == port] == [f"[::1]:{port}"]
+
+
+@linux_only
+def test_the_kernel_and_the_tables_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the kernel cannot be asked, its tables are read."""
+    with socket.create_server(("127.0.0.1", 0)), socket.create_server(("0.0.0.0", 0)):
+        mine = ports.sockets_of([os.getpid()])
+        asked = {each for each in ports.listeners() if each.socket in mine}
+
+        def refuses(family: socket.AddressFamily) -> NoReturn:
+            raise OSError(errno.ENOSYS, "no netlink here")
+
+        monkeypatch.setattr(ports, "_asked_of_the_kernel", refuses)
+        read = {each for each in ports.listeners() if each.socket in mine}
+    assert len(asked) == 2
+    assert asked == read

@@ -38,7 +38,7 @@ __all__ = ["NativeNode", "NativePlatform"]
 
 NODE_MARK = "HARNESS_NODE"
 _PASSED_ON = ("PATH", "HOME", "LANG", "TZ")
-_LOOK_EVERY_SECONDS = 0.003
+_LOOK_EVERY_SECONDS = 0.005
 _GONE_WITHIN_SECONDS = 10.0
 _FROZEN_WITHIN_SECONDS = 5.0
 _LOG_LINES = 10
@@ -475,7 +475,10 @@ class NativeNode:
     def _stranger_on_port(self) -> str | None:
         """Who else answers on the port of this node, if that is sure: it was there before."""
         there = {each.socket for each in ports.listeners() if each.port == self._spec.port}
-        if not there or there & ports.sockets_of(self._family()):
+        # Nearly always the process itself listens, and all it started need not be looked for.
+        if not there or self._process is None or there & ports.sockets_of([self._process.pid]):
+            return None
+        if there & ports.sockets_of(self._family()):
             return None
         for pid in ports.who_listens(self._spec.port):
             owner = processes.look(pid)
