@@ -29,8 +29,8 @@ WRITE = "write"
 """The journey that makes records. Every other one that names a record needs one that was made before."""
 
 _SWEEP_SECONDS = 0.02
-# Whole answers of streams are set aside and settled together: judging and recording a hundred in a row costs half of
-# what it costs one by one, each after a pause in which the processor forgot everything.
+# Whole answers of streams are set aside and settled together: judging and recording many in a row costs half of what it
+# costs one by one, each after a pause in which the processor's caches went cold.
 _SETTLE_SECONDS = 0.05
 _MOST_UNSETTLED = 128
 _MOST_UNSETTLED_BYTES = 1024 * 1024
@@ -128,6 +128,7 @@ class Engine:
         return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
 
     def counts(self) -> Counts:
+        self._settle()
         return self._ledger.counts()
 
     def flush(self) -> None:
@@ -245,13 +246,14 @@ class Engine:
         self._release(visit, wire)
         if reply.set_cookies:
             visit.visitor.jar.take(reply.set_cookies)
-        if not visit.step.is_last or not visit.origin.is_open:
-            # The next step, or whoever waits for a batch or the end of a stream, needs to know.
-            self._go_on(visit, self._ledger.answered(visit, reply, wire.sent, answered))
-            return
         self._unsettled.append((visit, reply, wire.sent, answered))
         self._unsettled_bytes += len(reply.body)
-        if len(self._unsettled) >= _MOST_UNSETTLED or self._unsettled_bytes >= _MOST_UNSETTLED_BYTES:
+        if (
+            not visit.step.is_last
+            or not visit.origin.is_open  # somebody waits for a batch, or for the end of a stream
+            or len(self._unsettled) >= _MOST_UNSETTLED
+            or self._unsettled_bytes >= _MOST_UNSETTLED_BYTES
+        ):
             self._settle()
         elif self._settling is None:
             self._settling = self._loop.call_later(_SETTLE_SECONDS, self.flush)
@@ -276,15 +278,13 @@ class Engine:
         """Judge and record what was set aside. Visits may end in it, and begin again."""
         unsettled, self._unsettled, self._unsettled_bytes = self._unsettled, [], 0
         for visit, reply, sent, answered in unsettled:
-            self._end(visit, self._ledger.answered(visit, reply, sent, answered))
-
-    def _go_on(self, visit: Visit, end: End) -> None:
-        if end.judgement.outcome is not Outcome.OK or visit.step.is_last:
-            self._end(visit, end)
-        else:
-            visit.step = visit.plan.steps[visit.step.index + 1]
-            visit.due = now()
-            self._ask(visit)
+            end = self._ledger.answered(visit, reply, sent, answered)
+            if end.judgement.outcome is not Outcome.OK or visit.step.is_last:
+                self._end(visit, end)
+            else:
+                visit.step = visit.plan.steps[visit.step.index + 1]
+                visit.due = now()
+                self._ask(visit)
 
     def _end(self, visit: Visit, end: End) -> None:
         if self._settling is None:

@@ -172,7 +172,8 @@ class Ledger:
         gap = origin.gap_until(answered)
         if gap > origin.longest_gap_seconds:
             origin.longest_gap_seconds = gap
-        origin.last_success = answered
+        # The first step of one visit may be settled before the last one of another that was answered earlier.
+        origin.last_success = answered if origin.last_success is None else max(origin.last_success, answered)
 
     def _who(self, via: str, reply: Reply) -> tuple[str | None, tuple[str, ...]]:
         """Who made this answer, and whom the balancer asked before.

@@ -294,11 +294,12 @@ class Wire:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError:
             raise  # a mistake of ours in a callback: never a fact about the server
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             # What follows a whole answer cannot spoil it, only the connection.
             self._excess = True
             if self._wire_fault is None:
-                self._wire_fault = f"no HTTP: {error}"
+                is_upgrade = isinstance(error, httptools.HttpParserUpgrade)
+                self._wire_fault = "it changes the protocol, unasked" if is_upgrade else f"no HTTP: {error}"
         if self._complete:
             head, body = self._answer(keeps_open=self._keeps_open and not self._excess)
             if self._received == len(data) and not self._is_chunked():
