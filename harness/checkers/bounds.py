@@ -217,9 +217,12 @@ FORGOTTEN_UNDER = 1.0
 # -- in words --------------------------------------------------------------------------------------------------
 
 
-def _loss_in_words(loss: LossBounds, *, writes: str) -> str:
+_BUT_BEGUN = "no failed GET, but for answers that had begun when it struck (they count with the POSTs)"
+
+
+def _loss_in_words(loss: LossBounds, *, writes: str, reads: str = _BUT_BEGUN) -> str:
     return (
-        f"no failed GET; {writes}; no gap above {loss.longest_gap_seconds:.1f} s; the balancer knows within "
+        f"{reads}; {writes}; no gap above {loss.longest_gap_seconds:.1f} s; the balancer knows within "
         f"{loss.detect_within_seconds:.1f} s (fewer than {VICTIM_SHARE:.0%} of requests tried at the lost instance); "
         f"no answer slower than {loss.slowest_seconds:.1f} s"
     )
@@ -231,7 +234,7 @@ _FEW_WRITES = (
 )
 
 KILL_IN_WORDS = _loss_in_words(KILL, writes=_FEW_WRITES)
-STOP_IN_WORDS = _loss_in_words(STOP, writes=_FEW_WRITES)
+STOP_IN_WORDS = _loss_in_words(STOP, writes=_FEW_WRITES, reads="no failed GET")
 HANG_IN_WORDS = _loss_in_words(
     HANG,
     writes=f"failed POSTs only within {HANG.detect_within_seconds:.1f} s, at most {HANG.failed_writes_share:.0%}",

@@ -52,6 +52,10 @@ class RequestsSurviveLoss:
     Expects: open-loop operations through the balancer before, during and after; `setup["balancer_workers"]`,
     `setup["timeout_seconds"]`. A stream named `slow` counts for failures, neither for gaps nor for the slowest answer.
 
+    A balancer can try another instance until an answer begins to reach the visitor. An idempotent request whose answer
+    was cut in the middle (`truncated`) by an unannounced fault, and that was due before its effect, was beyond saving:
+    it counts with the writes. A stop is announced: then such an answer has to be finished.
+
     Fails on a failed idempotent request; failed writes that were due too late or are too many; too long a gap,
     detection or answer. A late rig proves only failures it cannot have caused itself. Inconclusive: a fault without
     effect, too few requests in a phase, a victim that answered nothing before, failures before the fault as frequent as
@@ -66,7 +70,7 @@ class RequestsSurviveLoss:
     - `tried_at_victim`, `tried_share`, `tried_late` (after the detection bound), `detect_seconds` (None: not within the
       window), `window_seconds`, `retried` (answered after a second try), `met` (those tried at the victim that could be
       saved);
-    - `writes_allowed`, `writes_too_late`;
+    - `writes_allowed`, `writes_too_late` (writes and answers that had begun), `answers_cut` (of the latter);
     - `longest_gap_seconds`, `gap_begins_seconds`, `slowest_seconds`, `p50_seconds`, `p99_seconds`, `recover_seconds`
       (None: not seen), `first_failure_seconds`, `last_failure_seconds`;
     - `before`, `after` (requests), `failed_before`, `victim_before` (answers of the victim), `late`;
@@ -193,6 +197,11 @@ class _Loss:
                 at = since - self._effect
         return at
 
+    def _is_beyond_saving(self, op: Operation) -> bool:
+        """Whether no balancer could have tried it elsewhere: a write, or an answer that had begun when it struck."""
+        had_begun = error_class(op) == "truncated" and op.due <= self._effect and _tried_at(op, self._fault.node)
+        return is_write(op) or (had_begun and kind_of(self._fault) in ("kill", "hang"))
+
     @property
     def _writes_allowed(self) -> int:
         deadline = self._effect + self._limits.detect_within_seconds
@@ -209,16 +218,15 @@ class _Loss:
         """Which bounds were broken, each with what was seen."""
         limits, lost = self._limits, done_to(self._fault)
         broken: dict[str, str] = {}
-        reads = [op for op in self.failed if not is_write(op)]
-        writes = [op for op in self.failed if is_write(op)]
-        if reads:
+        writes = [op for op in self.failed if self._is_beyond_saving(op)]
+        if len(writes) < len(self.failed):
             broken["failed-requests"] = (
                 f"{len(self.failed)} of {plural(len(self.requests), 'request')} failed when {lost} "
                 f"({_classes(self.failed)})"
             )
         elif self._late_writes or len(writes) > self._writes_allowed:
             broken["failed-writes"] = (
-                f"{plural(len(writes), 'write')} failed when {lost} ({_classes(writes)}; {self._writes_allowed} "
+                f"{plural(len(writes), 'request')} in flight failed when {lost} ({_classes(writes)}; {self._writes_allowed} "
                 f"allowed), {len(self._late_writes)} of them later than {limits.detect_within_seconds:.1f} s after it"
             )
         if self._gap.seconds > limits.longest_gap_seconds:
@@ -306,9 +314,7 @@ class _Loss:
     # -- told -------------------------------------------------------------------------------------------------
 
     def in_words(self) -> str:
-        failed = f"{len(self.failed)} failed" + (
-            f" (writes in flight, {self._writes_allowed} allowed)" if self.failed else ""
-        )
+        failed = f"{len(self.failed)} failed" + (f" (in flight, {self._writes_allowed} allowed)" if self.failed else "")
         slowest = milliseconds(max(self._latencies, default=0.0))
         knew = f", left alone after {milliseconds(self._detected)}" if self._detected else ""
         return (
@@ -346,6 +352,7 @@ class _Loss:
             "met": self._met,
             "retried": sum(op.available and len(op.attempts) > 1 for op in self.requests),
             "writes_allowed": self._writes_allowed,
+            "answers_cut": sum(self._is_beyond_saving(op) and not is_write(op) for op in self.failed),
             "writes_too_late": len(self._late_writes),
             "detect_seconds": rounded(self._detected),
             "window_seconds": rounded(self._window),
