@@ -88,6 +88,15 @@ class CleanedUp(NamedTuple):
     problems: tuple[str, ...]
     """What could not be ended or removed, and why."""
 
+    def __str__(self) -> str:
+        """For example `ended nginx (3 processes), app-1; removed its folder`."""
+        counts: dict[str, int] = {}
+        for name in self.killed:
+            counts[name] = counts.get(name, 0) + 1
+        names = (name if count == 1 else f"{name} ({count} processes)" for name, count in counts.items())
+        ended = f"ended {', '.join(names)}" if counts else "no process was left"
+        return f"{ended}; {'; '.join(self.problems) or 'removed its folder'}"
+
 
 def read_record(path: Path) -> Record | None:
     """The record at this path; None when there is none, or its first line is not written yet.
@@ -289,8 +298,7 @@ def main(arguments: Sequence[str]) -> int:
     done = clean_up(record, trust_old_groups=True)
     if not done.problems:
         path.unlink(missing_ok=True)
-    words = f"ended {', '.join(done.killed) or 'nothing'}; {'; '.join(done.problems) or 'removed its folder'}"
-    _note(path, f"run {record.run}: harness {harness} is gone; {words}; took {clock.now() - noticed:.3f} s")
+    _note(path, f"run {record.run}: harness {harness} is gone; {done}; took {clock.now() - noticed:.3f} s")
     return 0
 
 

@@ -32,7 +32,6 @@ from harness.reaper import (
     RUN_MARK,
     SCRATCH_MARK,
     SCRATCH_PREFIX,
-    CleanedUp,
     Lease,
     Record,
     clean_up,
@@ -336,7 +335,7 @@ def _sweep_run(path: Path) -> str | None:
         done = clean_up(record, trust_old_groups=False)
         if not done.problems:
             path.unlink(missing_ok=True)
-        return _sentence(record, done)
+        return f"run {record.run}, whose harness (pid {record.pid}) is gone: {done}"
     finally:
         os.close(lock)
 
@@ -365,12 +364,6 @@ def _lock_dead(path: Path, lock: int, *, within_seconds: float) -> bool:
         else:
             # The reaper was faster if the record is gone.
             return os.fstat(lock).st_nlink > 0
-
-
-def _sentence(record: Record, done: CleanedUp) -> str:
-    ended = f"ended {', '.join(done.killed)}" if done.killed else "no process was left"
-    rest = "; ".join(done.problems) or f"removed {record.scratch}"
-    return f"run {record.run}, whose harness (pid {record.pid}) is gone: {ended}; {rest}"
 
 
 # -- making folders --------------------------------------------------------------------------------------------

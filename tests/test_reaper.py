@@ -16,7 +16,7 @@ from random import Random
 import pytest
 
 from harness import clock, processes, reaper
-from harness.reaper import GOODBYE, RUN_MARK, SCRATCH_MARK, Lease, Record, clean_up, read_record
+from harness.reaper import GOODBYE, RUN_MARK, SCRATCH_MARK, CleanedUp, Lease, Record, clean_up, read_record
 from harness.waiting import wait_until
 from harness.workspace import Workspace, sweep
 from tests.native_nodes import HARNESS_PATH, PYTHON, ROOT, running_with
@@ -324,6 +324,13 @@ def test_without_a_goodbye_it_ends_the_run_and_notes_it(record: Record, word: st
     assert not kept.path.exists()
     noted = (tmp_path / "reaper.log").read_text()
     assert f"run {record.run}: harness {os.getpid()} is gone; ended app-1; removed its folder; took" in noted
+
+
+def test_what_was_done_is_said_in_one_line() -> None:
+    """A node with many processes is one node."""
+    done = CleanedUp(("nginx", "app-1", "nginx"), ())
+    assert str(done) == "ended nginx (2 processes), app-1; removed its folder"
+    assert str(CleanedUp((), ("it is stuck",))) == "no process was left; it is stuck"
 
 
 def test_its_log_does_not_grow_for_ever(tmp_path: Path) -> None:

@@ -314,7 +314,7 @@ def test_what_a_dead_run_left_is_swept(tmp_path: Path) -> None:
     harness.communicate("die\n")
     assert len(running_with(word)) == 1
     (said,) = sweep(runtime=tmp_path)
-    assert said == f"run {run}, whose harness (pid {harness.pid}) is gone: ended app-1; removed {scratch}"
+    assert said == f"run {run}, whose harness (pid {harness.pid}) is gone: ended app-1; removed its folder"
     assert running_with(word) == set()
     assert not scratch.exists()
     assert (tmp_path / "reports" / run / "history.jsonl").read_text() == "one\n", "results are never removed"
@@ -392,7 +392,7 @@ def test_a_record_of_an_earlier_boot_has_only_a_folder(tmp_path: Path) -> None:
     scratch.mkdir()
     write_record(tmp_path, scratch=scratch, boot="another", leases=[("app-1", node.pid, seen.started)])
     (said,) = sweep(runtime=tmp_path)
-    assert "no process was left; removed" in said
+    assert "no process was left; removed its folder" in said
     assert not scratch.exists()
     assert node.poll() is None
     node.kill()
