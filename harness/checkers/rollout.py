@@ -102,7 +102,8 @@ class RolloutCostsNothing:
     - `failed_by_connection` {"fresh", "reused"}, `failed_by_method` {"idempotent", "write"}, `failed_attempts`,
       `failed_by_step` {"app-1 draining", "app-1 stopping", "app-1 down", "app-1 returning", "between", "after": n};
       `failed_on_new` (given last to an instance of the new version that had said it was ready),
-      `failed_on_new_within_seconds` (the latest of them, since it said so);
+      `failed_on_new_within_seconds` (the latest of them, since it said so), `failed_on_new_after_success` (those given
+      to one that had properly answered another request before, so that it was not warming up);
     - `longest_gap_seconds`, `gap_begins_seconds`, `first_failure_seconds`, `last_failure_seconds`, `slowest_seconds`,
       `p99_seconds`, `seconds` (of the rollout);
     - `replaced` {name: {"down_seconds", "slow_in_flight", "fresh", "reused", "version_before", "version_after",
@@ -290,6 +291,11 @@ class _Seen:
             return f"{r.node} stopping"
         return f"{r.node} down" if op.due < r.ready else f"{r.node} returning"
 
+    def _on_new(self, op: Operation) -> bool:
+        """Whether it was given last to an instance of the new version that had said it was ready."""
+        given = self._replaced.get(op.attempts[-1]) if op.attempts else None
+        return given is not None and op.due >= given.ready
+
     def in_words(self) -> str:
         return (
             f"{len(self._replaced)} of {len(self._history.instances)} replaced, "
@@ -298,12 +304,12 @@ class _Seen:
         )
 
     def evidence(self) -> dict[str, Any]:
-        # Seconds from ready to the request, for those that an instance of the new version had been given last.
-        on_new = [
-            op.due - self._replaced[op.attempts[-1]].ready
-            for op in self.failed
-            if op.attempts and op.attempts[-1] in self._replaced and op.due >= self._replaced[op.attempts[-1]].ready
-        ]
+        on_new = [op for op in self.failed if self._on_new(op)]
+        since_ready = [op.due - self._replaced[op.attempts[-1]].ready for op in on_new]
+        served: dict[str, float] = {}
+        for op in self.requests:
+            if op.available and op.answered is not None and self._on_new(op):
+                served[op.attempts[-1]] = min(op.answered, served.get(op.attempts[-1], op.answered))
         steps: dict[str, int] = {}
         attempts: dict[str, int] = {}
         for op in self.failed:
@@ -324,7 +330,8 @@ class _Seen:
             "failed_by_step": steps,
             "failed_attempts": attempts,
             "failed_on_new": len(on_new),
-            "failed_on_new_within_seconds": rounded(max(on_new, default=None)),
+            "failed_on_new_within_seconds": rounded(max(since_ready, default=None)),
+            "failed_on_new_after_success": sum(op.due > served.get(op.attempts[-1], op.due) for op in on_new),
             "longest_gap_seconds": rounded(self._gap.seconds),
             "gap_begins_seconds": rounded(self._gap.begin - self._begin) if self._gap.seconds else None,
             **failure_times(self.failed, since=self._begin),

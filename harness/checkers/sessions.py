@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from harness.checkers import bounds
-from harness.checkers.evidence import done_to, examples, listed, plural, rounded
+from harness.checkers.evidence import done_to, examples, kind_of, listed, plural, rounded
 from harness.model import Answer, FaultWindow, History, Operation, Outcome, Verdict
 
 __all__ = ["LogoutHoldsEverywhere", "NoSessionLost", "SessionOnEveryInstance", "SessionsSurviveRestart"]
@@ -216,7 +216,8 @@ class NoSessionLost:
     - `said_by_replaced`: such answers of instances that had been started again before; `since_start_seconds`
       {instance: from its return to its first such answer}; `said_while` {"during", "after"}: such answers;
     - `matrix`: everything asked since the begin, as in SessionOnEveryInstance;
-    - `logged_out_before`: sessions that were answered as logged out before the begin already;
+    - `logged_out_before`: sessions that were answered as logged out before the begin already; `lost_before_start`: lost
+      ones that were refused before any instance had been started anew (all of them where none was, as in a hang);
     - `first_lost_seconds`, `last_lost_seconds` since the begin; `somebody_else`; `victims` [names];
     - `guards`, `examples`.
     """
@@ -285,6 +286,8 @@ class _Span:
     begin: float
     end: float
     returned: Mapping[str, float]
+    first_start: float
+    """When the first of them was started; infinity when none was."""
     in_words: str
 
 
@@ -295,12 +298,16 @@ def _span_of(history: History, after: Literal["heal", "rollout"]) -> _Span | Non
         if not begins:
             return None
         ready = {step.node: step.at for step in history.rollout if step.step == "ready"}
-        return _Span(min(begins), max(ends, default=float("inf")), ready, "during the rollout")
+        starts = [step.at for step in history.rollout if step.step == "start"]
+        first = min(starts, default=min(ready.values(), default=float("inf")))
+        return _Span(min(begins), max(ends, default=float("inf")), ready, first, "during the rollout")
     if not history.faults:
         return None
     returned = {fault.node: fault.healing for fault in history.faults}
     in_words = f"when {done_to(history.faults[0])}" if len(history.faults) == 1 else _several(history.faults)
-    return _Span(min(fault.injected for fault in history.faults), history.healed_at, returned, in_words)
+    # Whoever hangs goes on as the same process: nothing is started.
+    first = min((fault.healing for fault in history.faults if kind_of(fault) != "hang"), default=float("inf"))
+    return _Span(min(fault.injected for fault in history.faults), history.healed_at, returned, first, in_words)
 
 
 def _several(faults: tuple[FaultWindow, ...]) -> str:
@@ -360,6 +367,9 @@ class _Told:
             },
             "matrix": self._matrix,
             "logged_out_before": len(self._before),
+            "lost_before_start": sum(
+                op.answered is not None and op.answered < self._span.first_start for op in self.lost_at.values()
+            ),
             "first_lost_seconds": rounded(min(times, default=None)),
             "last_lost_seconds": rounded(max(times, default=None)),
             "since_start_seconds": {name: rounded(seconds) for name, seconds in since_start.items()},
