@@ -26,5 +26,5 @@ def diagnose(findings: Sequence[Finding], *, facts: Mapping[str, Any], looks: Se
 
 
 def _causes(case: Case) -> tuple[Cause, ...]:
-    found = [cause for rule in RULES if (cause := rule(case)) is not None]
+    found = [cause for rule in RULES.values() if (cause := rule(case)) is not None]
     return tuple(sorted(found, key=lambda cause: (_ORDER[cause.confidence], -len(cause.evidence))))
