@@ -204,6 +204,14 @@ class TestWhatIsRecorded:
         assert (op.outcome, op.error, op.sent, op.answered) == (Outcome.FAILED, "refused", None, None)
         assert op.detail == "Connection refused"
 
+    def test_a_connection_that_is_never_made_is_a_timeout_without_effect(self, rig):
+        """Nobody took the connection, so nobody got the request: it failed, surely."""
+        with socket.create_server(("127.0.0.1", 0), backlog=0) as full, socket.create_connection(full.getsockname()):
+            rig.traffic.retarget({"balancer": full.getsockname()}, {})
+            (op,) = rig.ask(timeout_seconds=0.1)
+        assert (op.outcome, op.error, op.sent) == (Outcome.FAILED, "timeout", None)
+        assert op.detail == "not connected within 0.1 s"
+
     @pytest.mark.parametrize("rig", [(GET, {"x": Talk.wait_until_released})], indirect=True)
     def test_silence_is_a_timeout_and_unknown(self, rig):
         """The answer may still have been on its way."""

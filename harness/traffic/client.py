@@ -89,7 +89,7 @@ class StreamSummary:
     sent: int
     """Those of them that the rig began; a connection that was refused counts, one never tried does not."""
     late: float
-    """The share of those planned that the rig began more than 100 ms late, or never."""
+    """The share of those planned that the rig turned to more than 100 ms after they were due."""
     in_flight_waited: int
     """Visits that were under way when the stream was stopped, and were waited for."""
 

@@ -30,8 +30,10 @@ TOO_LATE_SECONDS = 1.0
 
 # The first arrival is due a little after the order, so that it need not be late.
 _HEAD_START_SECONDS = 0.005
-# Reused connections of a stream rotate through this many.
+# Reused connections of a stream rotate through this many, or fewer where it is so slow that it would take longer than a
+# moment to open them: a request that opens one is a fresh one.
 _POOL_SIZE = 8
+_POOL_WITHIN_SECONDS = 0.2
 
 
 class StreamCounts(NamedTuple):
@@ -81,7 +83,7 @@ class OpenLoop:
         self._origin = engine.new_origin(
             name,
             timeout_seconds=timeout_seconds,
-            pool_size=_POOL_SIZE,
+            pool_size=_pool_size(rate, connections),
             interval_seconds=self._schedule.interval_seconds,
         )
         # Apart from the schedule's: which record is read depends on what was written, the schedule must not.
@@ -223,6 +225,11 @@ class Batch:
         if plan.needs_record:
             plan, record, extras = _with_record(self._engine, plan, visitor, task.record, extras, _last)
         self._engine.begin(Visit(origin, visitor, plan, task.via, task.connection, clock.now(), extras, record, on_end))
+
+
+def _pool_size(rate: float, connections: Mapping[Connection, float]) -> int:
+    reused_rate = rate * connections.get(Connection.REUSED, 0.0) / sum(connections.values())
+    return max(1, min(_POOL_SIZE, round(reused_rate * _POOL_WITHIN_SECONDS)))
 
 
 def _last(records: Sequence[str]) -> str:

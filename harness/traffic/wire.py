@@ -62,11 +62,12 @@ class WantedHeaders(dict[bytes, str | None]):
         super().__init__()
         self._wanted = {name.lower() for name in ("content-length", "transfer-encoding", "set-cookie", *names)}
 
-    def learn(self, name: bytes) -> None:
+    def __missing__(self, name: bytes) -> str | None:
         if len(self) >= _SPELLINGS:
             self.clear()
         folded = name.decode("latin-1").lower()
         self[name] = folded if folded in self._wanted else None
+        return self[name]
 
 
 class Head(NamedTuple):
@@ -367,10 +368,7 @@ class Wire:
             self._excess = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        wanted = self._wanted
-        if name not in wanted:
-            wanted.learn(name)
-        key = wanted[name]
+        key = self._wanted[name]
         if key is None or not self._in_head:  # a header after the head is a trailer of a chunked body
             return
         if key == "set-cookie":
