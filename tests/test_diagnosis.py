@@ -498,6 +498,7 @@ LOSING = [
     Row("some were saved by a second try", not_retried(retried=20), {}),
     Row("retries are on: those were past saving", not_retried(), {}, facts={"next_upstream": ["error", "timeout"]}),
     Row("tried everywhere", not_retried(failed_attempts={"app-1 app-2": 3}), {}, facts={"next_upstream": []}),
+    Row("answers that were cut in the middle", not_retried(answers_cut=2), {}, facts={"next_upstream": []}),
     Row(
         "writes alone, which nobody may try again",
         not_retried(failed_by_method={"idempotent": 0, "write": 3}, broken=["failed-writes"]),

@@ -218,6 +218,7 @@ FORGOTTEN_UNDER = 1.0
 
 
 _BUT_BEGUN = "no failed GET, but for answers that had begun when it struck (they count with the POSTs)"
+"""What has begun to reach somebody cannot be taken back, so that nobody may try it elsewhere."""
 
 
 def _loss_in_words(loss: LossBounds, *, writes: str, reads: str = _BUT_BEGUN) -> str:

@@ -267,9 +267,10 @@ def all_at_once(case: Case) -> Cause | None:
 def no_retry(case: Case) -> Cause | None:
     """Requests that failed were tried at the lost instance and nowhere else, and none was saved by a second try."""
     seen = case.evidence("RequestsSurviveLoss")
-    idempotent = seen.get("failed_by_method", {}).get("idempotent", 0)
+    # An answer that was cut in the middle cannot be tried elsewhere by anybody.
+    idempotent = seen.get("failed_by_method", {}).get("idempotent", 0) - seen.get("answers_cut", 0)
     only_victim = seen.get("failed_attempts", {}).get(seen.get("victim"), 0)
-    if not idempotent or only_victim < idempotent:
+    if idempotent <= 0 or only_victim < idempotent:
         return None
     configured = case.facts.get("next_upstream")
     needed = "timeout" if str(seen.get("fault", "")).startswith("hang") else "error"
