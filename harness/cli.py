@@ -43,6 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help(sys.stderr)
         return 2
     previous = signal.signal(signal.SIGTERM, _told_to_stop)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # Started in the background by a shell: an ignored signal would be ignored by every node as well.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         command: Callable[[argparse.Namespace], int] = arguments.command
         return command(arguments)
