@@ -112,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     rejudge.set_defaults(command=_rejudge)
 
     promises = commands.add_parser("promises", help="list what can be judged")
-    promises.add_argument("--json", action="store_true", help="print JSON")
+    _add_listing(promises, markdown="print docs/promises.md")
     promises.set_defaults(command=_promises)
 
     mutants = commands.add_parser(
@@ -125,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     mutants.add_argument(
         "--report", type=Path, default=Path("reports"), metavar="FOLDER", help="where runs are written"
     )
-    mutants.add_argument("--json", action="store_true", help="print JSON")
+    _add_listing(mutants, markdown="run nothing, print docs/mutants.md")
     mutants.set_defaults(command=_mutants)
 
     schema = commands.add_parser("schema", help="print the JSON schema of setup files, for editors")
@@ -134,6 +134,12 @@ def _parser() -> argparse.ArgumentParser:
     clean = commands.add_parser("clean", help="end and remove what runs that died left behind")
     clean.set_defaults(command=_clean)
     return parser
+
+
+def _add_listing(parser: argparse.ArgumentParser, *, markdown: str) -> None:
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="print JSON")
+    how.add_argument("--markdown", action="store_true", help=markdown)
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
@@ -185,8 +191,11 @@ def _rejudge(arguments: argparse.Namespace) -> int:
 
 
 def _promises(arguments: argparse.Namespace) -> int:
-    from harness.promises import CATALOGUE
+    from harness.promises import CATALOGUE, as_markdown
 
+    if arguments.markdown:
+        print(as_markdown(), end="")
+        return 0
     if arguments.json:
         print(json.dumps([asdict(promise) for promise in CATALOGUE.values()], indent=2))
         return 0
@@ -198,8 +207,11 @@ def _promises(arguments: argparse.Namespace) -> int:
 
 
 def _mutants(arguments: argparse.Namespace) -> int:
-    from harness.mutants import run_mutants
+    from harness.mutants import as_markdown, load_mutants, run_mutants
 
+    if arguments.markdown:
+        print(as_markdown(load_mutants(arguments.only)), end="")
+        return 0
     return run_mutants(
         only=tuple(arguments.only), seed=arguments.seed, reports=arguments.report, as_json=arguments.json, to=sys.stdout
     )

@@ -25,7 +25,7 @@ from harness.model import Status
 from harness.promises import CATALOGUE
 from harness.reporting import from_json
 
-__all__ = ["Mutant", "Score", "Trial", "load_mutants", "run_mutants", "score"]
+__all__ = ["Mutant", "Score", "Trial", "as_markdown", "load_mutants", "run_mutants", "score"]
 
 _FOLDER = "fixtures/mutants"
 _TRIALS_AT_ONCE = 2
@@ -107,6 +107,50 @@ def _read(path: Path) -> Mutant:
     if unknown:
         raise HarnessError(f"{path.name} expects promises that do not exist: {', '.join(unknown)}")
     return mutant
+
+
+def as_markdown(mutants: Sequence[Mutant]) -> str:
+    """The page on the mutants, as it stands in docs/mutants.md."""
+    rows = [
+        f"| {mutant.number} | `{mutant.id}` | {mutant.where} | {mutant.broken} | {_ids(mutant.fails)} | `{mutant.cause}` |"
+        for mutant in mutants
+    ]
+    notes = [
+        f"- `{mutant.id}` starts from the reference setup with "
+        + ", ".join(f"`{key} = {_toml(value)}`" for key, value in mutant.base.items())
+        + "."
+        for mutant in mutants
+        if mutant.base
+    ]
+    notes += [
+        f"- `{mutant.id}` leaves nothing to test of {_ids(mutant.inconclusive)}: inconclusive is right there, a failure "
+        "is not."
+        for mutant in mutants
+        if mutant.inconclusive
+    ]
+    return "\n".join([_PAGE, _HEAD, *rows, "", *notes, ""])
+
+
+def _ids(promises: Sequence[str]) -> str:
+    return ", ".join(f"`{promise}`" for promise in promises)
+
+
+_PAGE = """\
+# Mutants
+
+A mutant is the reference setup broken on purpose in one known way. It proves the verdicts: every promise it breaks must
+fail, the first cause named must be the right one, and no other promise may be accused. The numbers are those of a
+longer list; not every number is built.
+
+`harness mutants` verifies each of them, and each healthy twin: the same setup without the one change. Its score is five
+counts: seeded, caught, named, wrongly accused, and false alarms among the healthy runs. It ends with code 0 when all of
+them are as they must be.
+
+Each is a file in `fixtures/mutants/`. This page is made from them: `harness mutants --markdown > docs/mutants.md`.
+"""
+_HEAD = """\
+| # | mutant | where | what is broken | promises that must fail | cause that must be named |
+|---|---|---|---|---|---|"""
 
 
 def is_caught(mutant: Mutant, trial: Trial) -> bool:
@@ -227,10 +271,12 @@ def _verify(name: str, changes: Mapping[str, Any], *, seed: int | None, reports:
 
 
 def _toml(value: Any) -> str:
-    """A value as TOML. JSON is TOML but for tables."""
+    """A value as TOML, for --set. JSON is TOML but for tables, and for the one control character it leaves alone."""
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{json.dumps(key)} = {_toml(each)}" for key, each in value.items()) + " }"
-    return json.dumps(value)
+        return "{ " + ", ".join(f"{_toml(key)} = {_toml(each)}" for key, each in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _key(base: Mapping[str, Any]) -> str:

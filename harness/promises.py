@@ -13,7 +13,7 @@ from types import MappingProxyType
 from harness.checkers import bounds
 from harness.model import Promise
 
-__all__ = ["CATALOGUE", "matching", "promise"]
+__all__ = ["CATALOGUE", "as_markdown", "matching", "promise"]
 
 _TESTING = "Testing Your Distributed Setup"
 
@@ -158,3 +158,49 @@ def promise(promise_id: str) -> Promise:
 def matching(pattern: str) -> tuple[str, ...]:
     """The ids a glob such as `failover.*` stands for, in the catalogue's order."""
     return tuple(promise_id for promise_id in CATALOGUE if fnmatchcase(promise_id, pattern))
+
+
+def as_markdown() -> str:
+    """The page on the promises, as it stands in docs/promises.md."""
+    groups = dict.fromkeys(promise_id.partition(".")[0] for promise_id in CATALOGUE)
+    lines = [_PAGE]
+    for group in groups:
+        lines += [f"## {_GROUPS[group]}", ""]
+        for promise_id in matching(f"{group}.*"):
+            each = CATALOGUE[promise_id]
+            lines += [
+                f"### `{each.id}`",
+                "",
+                each.sentence,
+                "",
+                f"- **measured**: {each.measured}",
+                f"- **bound**: {each.bound}",
+                f"- **usually broken by**: {each.broken_by}",
+                f"- **usually mended by**: {each.remedy}",
+                f"- **guide**: {each.guide}",
+                "",
+            ]
+    return "\n".join(lines)
+
+
+_PAGE = f"""\
+# Promises
+
+What a setup promises its users, and how it is judged. A promise is judged only when it was really tested: else its
+verdict is inconclusive, which is no pass. `--only 'failover.*'` chooses, `[promises.waived]` in the setup file says which
+ones you do not make, with your reason.
+
+The bounds are promises to people. They are never scaled by the speed of the machine. Requests are counted from when they
+were due; fresh and reused connections are told apart. Fewer than {bounds.EACH_PHASE} requests before, during or after a
+fault test nothing.
+
+This page is made from the catalogue: `harness promises --markdown > docs/promises.md`.
+"""
+_GROUPS = {
+    "instances": "Are all instances up, and are they one application?",
+    "session": "Do people stay logged in, and do they stay logged out?",
+    "distribution": "Does load spread?",
+    "failover": "Is the loss of an instance survived?",
+    "rollout": "Does a deploy cost anybody a request?",
+    "shutdown": "Is what was begun finished?",
+}
