@@ -304,7 +304,7 @@ class Balancer(_Table):
         default=0, description="Idle connections to instances each worker keeps open; 0 opens one for each request."
     )
     workers: Annotated[int, Between(1, 64, because="each is a process of its own on this machine")] = Field(
-        default=2, description="Worker processes. Each has its own view of who is down and whose turn it is."
+        default=2, description="Worker processes. They share one view of who is down and whose turn it is."
     )
     port: Annotated[int, Between(1, 65_535, because="leave it out for any free port")] | None = Field(
         default=None, description="The port it answers on. Not given: any free one.", examples=[8080]
