@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import fields, replace
 from pathlib import Path
+from random import Random
 from urllib.parse import quote, quote_plus
 from xml.etree import ElementTree as Xml
 
@@ -515,6 +516,21 @@ class TestRedaction:
         assert target.read_bytes() == (
             b"one [redacted]\r\n\xff\xfe two [redacted][redacted] " + b"x" * 50 + b"[redacted] end"
         )
+
+    def test_no_part_of_a_secret_is_seen_wherever_a_piece_ends(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A file read in pieces reads as if it had been read at once, also with secrets that begin alike."""
+        source, target = tmp_path / "source", tmp_path / "target"
+        for seed in range(200):
+            random = Random(seed)
+            monkeypatch.setattr("harness.reporting.redaction._PIECE_CHARACTERS", random.randint(1, 40))
+            secrets = ["SECRET" * random.randint(1, 2), "TOKEN", "SECR"][: random.randint(1, 3)]
+            text = "".join(random.choice(["a", "b", "\n", *secrets]) for _ in range(random.randint(0, 60)))
+            source.write_text(text)
+            Redactor(secrets).copy_file(source, target)
+            assert target.read_text() == redact(text, secrets), seed
+            assert not set(target.read_text()) & set("SECRTOKN"), seed
 
     def test_a_file_can_be_cleaned_in_its_place(self, tmp_path: Path) -> None:
         journal = tmp_path / "history.jsonl"

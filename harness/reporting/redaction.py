@@ -91,24 +91,36 @@ class Redactor:
             MissingPrerequisite: the target cannot be written, such as for want of disk space.
             FileNotFoundError: there is no such source.
         """
-        longest = max(map(len, self._forms), default=1)
+        with self._lock:
+            longest, pattern = max(map(len, self._forms), default=1), self._pattern
         with (
             source.open(encoding="utf-8", errors="surrogateescape", newline="") as reader,
             replacing(target) as file,
         ):
             held = ""
             while piece := reader.read(_PIECE_CHARACTERS):
-                text = self(held + piece)
-                # A secret cut in two by the end of this piece begins in what is held back.
-                settled = max(0, len(text) - longest + 1)
-                file.write(text[:settled].encode("utf-8", "surrogateescape"))
+                text = held + piece
+                settled = _settled(text, pattern, longest=longest)
+                file.write(self(text[:settled]).encode("utf-8", "surrogateescape"))
                 held = text[settled:]
-            file.write(held.encode("utf-8", "surrogateescape"))
+            file.write(self(held).encode("utf-8", "surrogateescape"))
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
     """The text without these secrets, in all forms a `Redactor` knows."""
     return Redactor(secrets)(text)
+
+
+def _settled(text: str, pattern: re.Pattern[str] | None, *, longest: int) -> int:
+    """How much of a text can be cleaned before what follows it is known: a secret may begin in the rest."""
+    settled = max(0, len(text) - longest + 1)
+    whole = 0
+    for found in pattern.finditer(text) if pattern is not None else ():
+        # What begins before is seen to its end, so that the longest of two that begin alike has been found.
+        if found.start() >= settled:
+            break
+        whole = found.end()
+    return max(settled, whole)
 
 
 def _forms(secret: str) -> set[str]:
