@@ -24,16 +24,19 @@ from harness.platforms import NodeSpec
 from harness.platforms.native import NativeNode, NativePlatform
 from harness.ports import PortLeases
 from harness.rollouts import Rollout, rollout_for
-from harness.services import NginxService, PostgresService, RedisService, instance_spec
-from harness.setup import Setup
+from harness.services import NginxService, PostgresService, RedisService, binaries, instance_spec
+from harness.setup import Environment, Setup
 from harness.waiting import wait_until
 from harness.workspace import Workspace
 
 __all__ = ["Cluster", "Instance", "Recorder", "boot"]
 
 _LOOK_TIMEOUT_SECONDS = 5.0
+NAMED = "named"
+"""The key of a look under which stands who the answer says it is from, where the setup names a header for that."""
 _BACK_WITHIN_SECONDS = 30.0
 _UNREADY_WITHIN_SECONDS = 10.0
+_NOTHING_SAID = Environment()
 
 _Result = TypeVar("_Result")
 
@@ -117,6 +120,8 @@ class Cluster:
                 )
                 status = answer.status_code
                 value = _facts_of(answer)
+                if self.setup.app.instance_header is not None:
+                    value = {**value, NAMED: answer.headers.get(self.setup.app.instance_header, "")}
         except requests.RequestException as problem:
             error = type(problem).__name__
         look = Look(
@@ -444,6 +449,7 @@ def boot(
     setup: Setup,
     *,
     workspace: Workspace,
+    environment: Environment = _NOTHING_SAID,
     hide: Callable[[Sequence[str]], None],
     on_ready: Callable[[str, float], None],
 ) -> Iterator[Cluster]:
@@ -452,6 +458,7 @@ def boot(
     Args:
         setup: what to run.
         workspace: the folders of the run, and where its processes are leased.
+        environment: the programs the person chose, and what is passed on to nodes.
         hide: told every secret of this run, before any node is started.
         on_ready: told of each node that is ready, with the seconds it took.
 
@@ -461,27 +468,35 @@ def boot(
     with ExitStack() as stack:
         ports = PortLeases()
         stack.callback(ports.release_all)
-        cluster = _laid_out(setup, workspace=workspace, ports=ports)
+        cluster = _laid_out(setup, workspace=workspace, environment=environment, ports=ports)
         hide(cluster.secrets)
         stack.callback(cluster.stop)
         cluster.start(on_ready)
         yield cluster
 
 
-def _laid_out(setup: Setup, *, workspace: Workspace, ports: PortLeases) -> Cluster:
+def _laid_out(setup: Setup, *, workspace: Workspace, environment: Environment, ports: PortLeases) -> Cluster:
     """Every node with its place, port, secrets and spec; nothing is started."""
-    platform = NativePlatform(workspace)
+    platform = NativePlatform(workspace, passed_on=environment.passed_on)
     balancer_port = ports.take() if setup.balancer.port is None else _named_port(ports, setup.balancer.port)
     addresses = {name: ("127.0.0.1", ports.take()) for name in setup.app.names}
     postgres = redis = None
     stores: list[NativeNode] = []
     if setup.postgres is not None:
-        postgres = PostgresService(setup.postgres, workspace=workspace, port=ports.take())
+        program = binaries.find(f"postgres-{setup.postgres.version}", environment=environment)
+        postgres = PostgresService(setup.postgres, program=program, workspace=workspace, port=ports.take())
         stores.append(platform.add(postgres.spec))
     if setup.redis is not None:
-        redis = RedisService(setup.redis, workspace=workspace, port=ports.take())
+        program = binaries.find("redis", environment=environment)
+        redis = RedisService(setup.redis, program=program, workspace=workspace, port=ports.take())
         stores.append(platform.add(redis.spec))
-    nginx = NginxService(setup.balancer, workspace=workspace, port=balancer_port, upstreams=addresses)
+    nginx = NginxService(
+        setup.balancer,
+        program=binaries.find("nginx", environment=environment),
+        workspace=workspace,
+        port=balancer_port,
+        upstreams=addresses,
+    )
     secret = secrets.token_urlsafe(32)
     values = {
         "secret": secret,

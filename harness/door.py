@@ -17,8 +17,9 @@ from harness import assets
 from harness.errors import BadInput, HarnessError
 from harness.promises import CATALOGUE, matching
 from harness.reporting import QuietView, RunResult, View
-from harness.setup import Setup, load_setup, parse_override
+from harness.setup import Environment, Setup, load_setup, parse_override, read_environment
 from harness.verification import Verification
+from harness.waiting import set_patience
 
 __all__ = ["REFERENCE", "Door", "Wishes"]
 
@@ -57,8 +58,9 @@ class Wishes:
 class Door:
     """One run, from the setup file to the results. `close` must be called whatever happens; it may be called twice."""
 
-    def __init__(self, *, setup: Setup, wishes: Wishes, view: View) -> None:
+    def __init__(self, *, setup: Setup, environment: Environment, wishes: Wishes, view: View) -> None:
         self._setup = setup
+        self._environment = environment
         self._wishes = wishes
         self._view = view
         # Small numbers are easier to retype; any seed gives an equally good schedule.
@@ -72,13 +74,19 @@ class Door:
 
     @classmethod
     def for_wishes(cls, wishes: Wishes, view: View | None = None) -> Door:
-        """Read the setup. Raises BadInput: everything that is wrong with it, before anything is started."""
+        """Read the environment and the setup. Sets the patience of all waits from now on.
+
+        Raises:
+            BadInput: everything that is wrong with either, before anything is started.
+        """
+        environment = read_environment()
+        set_patience(environment.patience)
         path = wishes.setup if wishes.setup is not None else assets.path(REFERENCE)
         overrides = dict(parse_override(text) for text in wishes.overrides)
         if wishes.instances is not None:
             overrides["app.instances"] = wishes.instances
         setup = load_setup(path, overrides=overrides, known_promises=tuple(CATALOGUE))
-        return cls(setup=setup, wishes=wishes, view=view if view is not None else QuietView())
+        return cls(setup=setup, environment=environment, wishes=wishes, view=view if view is not None else QuietView())
 
     # -- what pytest tells ------------------------------------------------------------------------------------
 
@@ -100,6 +108,7 @@ class Door:
         if self._verification is None:
             verification = Verification(
                 setup=self._setup,
+                environment=self._environment,
                 seed=self._seed,
                 reports=self._wishes.reports,
                 view=self._view,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from harness.errors import BadInput
@@ -31,23 +31,16 @@ def runtime_dir() -> Path:
     return private_folder(shared / f"harness-{os.geteuid()}")
 
 
-def cache_dir(environ: Mapping[str, str] | None = None) -> Path:
-    """The folder of this user for what may be kept between runs; made when needed.
+def cache_dir(wanted: Path | None) -> Path:
+    """The folder for what may be kept between runs, made when needed: the one that is wanted, if it can be written.
 
-    HARNESS_CACHE, else the user's cache folder (XDG_CACHE_HOME, ~/.cache), else, where that cannot be written, a
-    folder in `runtime_dir()`.
+    Else, as is common for users of services, a folder in `runtime_dir()`. Raises BadInput as that does.
     """
-    variables = os.environ if environ is None else environ
-    own, shared = variables.get("HARNESS_CACHE", ""), variables.get("XDG_CACHE_HOME", "")
-    try:
-        # The XDG specification: a relative path is to be ignored.
-        base = Path(shared) if Path(shared).is_absolute() else Path("~/.cache").expanduser()
-        cache = Path(own).expanduser().absolute() if own else base / "harness"
-        cache.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if os.access(cache, os.W_OK | os.X_OK):
-            return cache
-    except (OSError, RuntimeError):  # no home folder, or one that cannot be written: common for service users
-        pass
+    if wanted is not None:
+        with suppress(OSError):
+            wanted.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if os.access(wanted, os.W_OK | os.X_OK):
+                return wanted
     return private_folder(runtime_dir() / "cache")
 
 

@@ -221,7 +221,7 @@ def _by_ps(which: tuple[str, ...]) -> dict[int, Process]:
             command,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
+            env={"PATH": os.defpath, "LC_ALL": "C"},
             text=True,
             check=False,
         )

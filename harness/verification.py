@@ -24,7 +24,7 @@ from harness.model import Checker, FaultWindow, Finding, History, Look, RolloutS
 from harness.promises import CATALOGUE
 from harness.reporting import PromiseResult, Redactor, RunHeader, RunResult, View, merge, progress_text, write_results
 from harness.scene import Scene
-from harness.setup import Setup
+from harness.setup import Environment, Setup
 from harness.traffic import Journal, Traffic, read_history, read_journal
 from harness.visitors import SLOW, Visitors
 from harness.workspace import Workspace, sweep
@@ -40,10 +40,19 @@ class Verification:
     """A setup, running, with what was recorded and concluded so far. `open` it, and `close` it whatever happens."""
 
     def __init__(
-        self, *, setup: Setup, seed: int, reports: Path, view: View, command: str, planned: Mapping[str, int]
+        self,
+        *,
+        setup: Setup,
+        environment: Environment,
+        seed: int,
+        reports: Path,
+        view: View,
+        command: str,
+        planned: Mapping[str, int],
     ) -> None:
         """`planned`: how many scenarios will judge each promise; `command` repeats the run with its seed."""
         self._setup = setup
+        self._environment = environment
         self._seed = seed
         self._reports = reports
         self._view = view
@@ -54,7 +63,6 @@ class Verification:
         self._findings: list[Finding] = []
         self._current = ""
         self._note = ""
-        self._secrets: tuple[str, ...] = ()
         self._redactor = Redactor()
         self._node_seconds: dict[str, float] = {}
         self.workspace: Workspace
@@ -75,16 +83,26 @@ class Verification:
         sweep()
         with ExitStack() as stack:
             self.workspace = stack.enter_context(
-                Workspace.create(reports=self._reports, name=self._setup.name, seed=self._seed)
+                Workspace.create(
+                    reports=self._reports, name=self._setup.name, seed=self._seed, cache=self._environment.cache
+                )
             )
             self._view.begin(self.header)
             self._began = clock.now()
             journal = self.workspace.results / "history.jsonl"
+            # After both of its writers have closed it.
+            stack.callback(clean_history, journal, redactor=self._redactor)
             self.journal = stack.enter_context(Journal(journal, run=self.workspace.run_id))
             # After every node has said its last words, and before the folder they are in is removed.
-            stack.callback(self._keep_logs)
+            stack.callback(self.workspace.collect_logs, self._redactor.copy_file)
             self.cluster = stack.enter_context(
-                boot(self._setup, workspace=self.workspace, hide=self._hide, on_ready=self._node_is_ready)
+                boot(
+                    self._setup,
+                    workspace=self.workspace,
+                    environment=self._environment,
+                    hide=self._hide,
+                    on_ready=self._node_is_ready,
+                )
             )
             self._view.up(self.cluster.up_seconds)
             self.cluster.recorder = self._write_down
@@ -99,12 +117,8 @@ class Verification:
         self._stack.close()
 
     def _hide(self, secrets: Sequence[str]) -> None:
-        self._secrets = tuple(secrets)
         self._redactor.add(*secrets)
         self._view.hide(*secrets)
-
-    def _keep_logs(self) -> None:
-        self.workspace.collect_logs(self._secrets)
 
     def _node_is_ready(self, name: str, seconds: float) -> None:
         self._node_seconds[name] = seconds
@@ -267,9 +281,7 @@ class Verification:
             verdict = Verdict.inconclusive(words, guards=[words])
         else:
             verdict = Verdict.rig_error(words, traceback=trace)
-        finding = Finding(
-            promise=promise, scenario=scenario, verdict=verdict, seconds=clock.now() - self._test_began
-        )
+        finding = Finding(promise=promise, scenario=scenario, verdict=verdict, seconds=clock.now() - self._test_began)
         self._findings.append(finding)
         return finding
 
@@ -320,6 +332,15 @@ class Verification:
         spans = [(pace.begin, pace.end) for history in histories for pace in history.paces]
         under_traffic = waits.get("drains", 0.0) + waits.get("recovery of instances", 0.0)
         return {"traffic": max(0.0, covered_seconds(spans) - under_traffic), **waits}
+
+
+def clean_history(journal: Path, *, redactor: Redactor) -> None:
+    """Take the secrets out of what applications said: details of operations, and values of looks.
+
+    A journal that could not be begun is none. Raises MissingPrerequisite when it cannot be written again.
+    """
+    if journal.exists():
+        redactor.copy_file(journal, journal)
 
 
 def covered_seconds(spans: Iterable[tuple[float, float]]) -> float:

@@ -2,7 +2,7 @@
 
 A run has a folder for results, which stays, and a private one for data, configuration and raw logs, which goes.
 Its record on disk lists the processes it started; a reaper beside it and `sweep` read that when the harness was
-killed. Must not: start nodes, or put a secret into the results.
+killed. Must not: start nodes, or know what is secret: who asks for the logs brings what copies them.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
-from urllib.parse import quote
+from typing import Any, Self
 
 from harness import clock, processes
 from harness.errors import BadInput, HarnessError, MissingPrerequisite
@@ -39,23 +38,21 @@ from harness.reaper import (
 )
 from harness.waiting import patience
 
-__all__ = ["Workspace", "cache_dir", "sweep"]
+__all__ = ["Workspace", "sweep"]
 
 _IN_MEMORY = Path("/dev/shm")  # noqa: S108 - only asked whether it has room; the folder made in it is private
 _ROOM_IN_MEMORY_BYTES = 512 << 20
 _ROOM_NEEDED_BYTES = 100 << 20
 _ROOM_FOR_RESULTS_BYTES = 1 << 20
 _LOG_LIMIT_BYTES = 20 << 20
-_CHUNK_BYTES = 1 << 20
 _UNWRITTEN_RECORD_SECONDS = 60.0
 _REAPER_SECONDS = 5.0
-_HIDDEN = b"***"
 
 
 class Workspace:
     """The folders and the record of one run. Use as a context manager; made by `create`."""
 
-    def __init__(self, *, record: Record, lock: int, name: str, seed: int) -> None:
+    def __init__(self, *, record: Record, lock: int, name: str, seed: int, cache: Path) -> None:
         self._record = record
         self._lock = lock
         self._writing = threading.Lock()
@@ -66,20 +63,26 @@ class Workspace:
         self._closed = False
         self.name = name
         self.seed = seed
+        self.cache = cache
+        """Is kept when the run is over."""
 
     # -- life -------------------------------------------------------------------------------------------------
 
     @classmethod
-    def create(cls, *, reports: Path, name: str, seed: int, runtime: Path | None = None) -> Self:
+    def create(
+        cls, *, reports: Path, name: str, seed: int, cache: Path | None = None, runtime: Path | None = None
+    ) -> Self:
         """Make the folders of a new run, write its record, and start its reaper.
 
-        The run's id is date, time (UTC) and seed, with a number behind it when that is taken.
+        The run's id is date, time (UTC) and seed, with a number behind it when that is taken. `cache` is where to
+        keep what outlives the run; where it cannot be written, and without it, that is with the records of runs.
 
         Raises:
             BadInput: the reports folder cannot be written or is full; nothing is left behind.
             MissingPrerequisite: no room for the run's data.
         """
         runs = private_folder((runtime or runtime_dir()) / "runs")
+        cached = cache_dir(cache)
         scratch = _place_for_scratch() / f"{SCRATCH_PREFIX}{secrets.token_hex(4)}"
         reports = reports.absolute()
         began = clock.wall()
@@ -101,7 +104,7 @@ class Workspace:
             results=results,
             leases=(),
         )
-        workspace = cls(record=record, lock=lock, name=name, seed=seed)
+        workspace = cls(record=record, lock=lock, name=name, seed=seed, cache=cached)
         try:
             with _explained(results):
                 _try_writing(results)
@@ -172,7 +175,7 @@ class Workspace:
                     cwd="/",
                     env={
                         "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
-                        "PYTHONPYCACHEPREFIX": str(cache_dir() / "pycache"),
+                        "PYTHONPYCACHEPREFIX": str(self.cache / "pycache"),
                     },
                     start_new_session=True,
                 )
@@ -279,29 +282,31 @@ class Workspace:
 
     # -- logs -------------------------------------------------------------------------------------------------
 
-    def collect_logs(self, redact: Sequence[str], *, limit_bytes: int = _LOG_LIMIT_BYTES) -> list[Path]:
-        """Copy the logs of all nodes to `results/logs`, with `***` for every secret; returns the copies.
+    def collect_logs(self, copy: Callable[[Path, Path], None], *, limit_bytes: int = _LOG_LIMIT_BYTES) -> list[Path]:
+        """Bring the logs of all nodes to `results/logs` by `copy(source, target)`, which leaves secrets out.
 
-        A secret is hidden also where it is quoted for a URL. Of a log above `limit_bytes` the first and the last
-        half are kept, and what was left out is said between them. Links are not followed.
+        Of a log above `limit_bytes` the lines at its beginning and at its end are kept, and what was left out is
+        said between them. Links are not followed. Returns the copies.
 
         Raises:
             BadInput: the results folder cannot be written or is full.
         """
-        # An empty secret would be found everywhere.
-        forms = {form for secret in redact if secret for form in (secret, quote(secret), quote(secret, safe=""))}
-        hidden = _Secrets(form.encode() for form in forms)
         target = self.results / "logs"
+        shortened = self.scratch / "shortened.log"
         copies = []
         with _explained(target):
             for log in sorted(self.logs.rglob("*")):
                 if not stat.S_ISREG(log.lstat().st_mode):
                     continue
-                copy = target / log.relative_to(self.logs)
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                with log.open("rb") as source, copy.open("wb") as sink:
-                    _copy_hiding(source, sink, hidden, limit_bytes=limit_bytes)
-                copies.append(copy)
+                place = target / log.relative_to(self.logs)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                if log.stat().st_size <= limit_bytes:
+                    copy(log, place)
+                else:
+                    _shorten(log, shortened, limit_bytes=limit_bytes)
+                    copy(shortened, place)
+                    shortened.unlink()
+                copies.append(place)
         return copies
 
 
@@ -441,72 +446,19 @@ def _explained(folder: Path) -> Iterator[None]:
         ) from problem
 
 
-# -- copying logs ----------------------------------------------------------------------------------------------
+# -- long logs -------------------------------------------------------------------------------------------------
 
 
-class _Secrets:
-    """What must not be seen, as bytes."""
-
-    def __init__(self, forms: Iterable[bytes]) -> None:
-        self._forms = tuple(forms)
-        self.reach = max((len(form) for form in self._forms), default=1) - 1
-        """So many bytes before and after a cut may belong to a secret that was cut in two."""
-
-    def found_in(self, text: bytes) -> list[tuple[int, int]]:
-        """Where they are, in order. Those that overlap are one find, so it does not matter where a text begins."""
-        found: list[tuple[int, int]] = []
-        for first, behind in sorted(self._each_in(text)):
-            if found and first < found[-1][1]:
-                found[-1] = (found[-1][0], max(found[-1][1], behind))
-            else:
-                found.append((first, behind))
-        return found
-
-    def _each_in(self, text: bytes) -> Iterator[tuple[int, int]]:
-        for form in self._forms:
-            first = text.find(form)
-            while first >= 0:
-                yield first, first + len(form)
-                first = text.find(form, first + 1)
-
-
-def _copy_hiding(source: BinaryIO, sink: BinaryIO, secret: _Secrets, *, limit_bytes: int) -> None:
-    # As long as it is now: a node that still writes must not keep us here.
-    size = os.fstat(source.fileno()).st_size
-    if size <= limit_bytes:
-        _hide(source, sink, secret, begin=0, end=size, size=size)
-        return
+def _shorten(log: Path, target: Path, *, limit_bytes: int) -> None:
+    """Write the beginning and the end of a log, in whole lines: of a secret that is cut nobody would know the rest."""
     half = limit_bytes // 2
-    _hide(source, sink, secret, begin=0, end=half, size=size)
-    sink.write(f"\n[... {size - 2 * half} bytes left out by the harness ...]\n".encode())
-    _hide(source, sink, secret, begin=size - half, end=size, size=size)
-
-
-def _hide(source: BinaryIO, sink: BinaryIO, secret: _Secrets, *, begin: int, end: int, size: int) -> None:
-    """Copy the bytes from `begin` to `end`; a secret that reaches over either of them is hidden as a whole.
-
-    For that it reads a little more than it writes, on both sides.
-    """
-    at = max(0, begin - secret.reach)
-    last = min(size, end + secret.reach)
-    source.seek(at)
-    kept, written = b"", begin
-    while at < last:
-        chunk = source.read(min(_CHUNK_BYTES, last - at))
-        if not chunk:
-            break
-        text, start = kept + chunk, at - len(kept)
-        at += len(chunk)
-        # What may be the beginning of a secret waits for the next chunk.
-        sure = at if at == last else max(start, at - secret.reach)
-        for first, behind in secret.found_in(text):
-            if start + first >= min(sure, end):
-                break
-            if start + behind > written:
-                sink.write(text[max(0, written - start) : first] + _HIDDEN)
-                written = start + behind
-        stop = min(sure, end)
-        if stop > written:
-            sink.write(text[written - start : stop - start])
-            written = stop
-        kept = text[sure - start :]
+    with log.open("rb") as source:
+        # As long as it is now: a node that still writes must not keep us here.
+        size = os.fstat(source.fileno()).st_size
+        first = source.read(half)
+        source.seek(size - half)
+        last = source.read(half)
+    first = first[: first.rfind(b"\n") + 1]
+    last = last[last.find(b"\n") + 1 or half :]
+    left_out = size - len(first) - len(last)
+    target.write_bytes(first + f"[... {left_out} bytes left out by the harness ...]\n".encode() + last)

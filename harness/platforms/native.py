@@ -25,7 +25,6 @@ from typing import Self
 
 from harness import clock, ports, processes
 from harness.errors import BadInput, HarnessError, NodeError, NodeNeverReady, WaitTimeout
-from harness.folders import cache_dir
 from harness.platforms import privileges
 from harness.platforms.node import NodeSpec
 from harness.platforms.privileges import Unprivileged
@@ -37,7 +36,7 @@ from harness.workspace import Workspace
 __all__ = ["NativeNode", "NativePlatform"]
 
 NODE_MARK = "HARNESS_NODE"
-_PASSED_ON = ("PATH", "HOME", "LANG", "TZ")
+_NOTHING: Mapping[str, str] = {}
 _LOOK_EVERY_SECONDS = 0.005
 _GONE_WITHIN_SECONDS = 10.0
 _FROZEN_WITHIN_SECONDS = 5.0
@@ -50,16 +49,16 @@ _ANY_ADDRESS = frozenset({"0.0.0.0", "::", "::ffff:0.0.0.0"})
 class NativePlatform:
     """Runs nodes as processes. The workspace must outlive it. As a context manager it kills what runs at its end."""
 
-    def __init__(self, workspace: Workspace, *, environ: Mapping[str, str] | None = None) -> None:
-        caller = os.environ if environ is None else environ
+    def __init__(self, workspace: Workspace, *, passed_on: Mapping[str, str] = _NOTHING) -> None:
+        """`passed_on`: variables of the person's environment that every node gets; no other reaches a node."""
         self._workspace = workspace
         self._nodes: dict[str, NativeNode] = {}
         self._environment = (
             {"PATH": os.defpath, "LANG": "C.UTF-8"}
-            | {name: caller[name] for name in _PASSED_ON if caller.get(name)}
+            | dict(passed_on)
             # Bytecode is the largest lever on the start of Python nodes: never passed on is the variable that
             # forbids to write it, and it goes to one place that is kept between runs.
-            | {"TMPDIR": str(workspace.temp), "PYTHONPYCACHEPREFIX": str(cache_dir(caller) / "pycache")}
+            | {"TMPDIR": str(workspace.temp), "PYTHONPYCACHEPREFIX": str(workspace.cache / "pycache")}
         )
 
     def __enter__(self) -> Self:

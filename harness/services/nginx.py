@@ -26,7 +26,6 @@ from jinja2 import Environment, StrictUndefined
 from harness import assets, clock
 from harness.errors import BadInput, HarnessError, NodeError, WaitTimeout
 from harness.platforms.node import Node, NodeSpec
-from harness.services import binaries
 from harness.services._asking import answers_well
 from harness.setup import Balancer
 from harness.waiting import wait_until
@@ -64,15 +63,16 @@ class NginxService:
         self,
         settings: Balancer,
         *,
+        program: Path,
         workspace: Workspace,
         port: int,
         upstreams: Mapping[str, tuple[str, int]],
     ) -> None:
-        """`upstreams` are all instances by name; those outside `settings.pool` are never sent a request.
+        """`program` is the nginx to run. `upstreams` are all instances by name; those outside `settings.pool` are
+        never sent a request.
 
         Raises:
             BadInput: the pool is empty, or names an instance that is not there.
-            MissingPrerequisite: there is no nginx on this machine.
         """
         self.settings = settings
         self.host = _HOST
@@ -80,7 +80,7 @@ class NginxService:
         self._known = tuple(upstreams)
         self._pool = _pool_of(settings, upstreams)
         self._drained: frozenset[str] = frozenset()
-        self._binary = binaries.find("nginx")
+        self._binary = program
         self._directory = workspace.scratch / "nginx"
         self._marks = workspace.marks
         self.access_log = workspace.logs / "nginx-access.log"

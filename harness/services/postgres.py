@@ -32,10 +32,9 @@ from psycopg import sql
 from harness.errors import HarnessError, MissingPrerequisite, NodeError
 from harness.platforms.node import NodeSpec
 from harness.platforms.privileges import run_as_unprivileged, unprivileged, why_unreachable
-from harness.services import binaries
 from harness.services._asking import ASK_TIMEOUT_SECONDS
 from harness.setup import Postgres
-from harness.workspace import Workspace, cache_dir
+from harness.workspace import Workspace
 
 __all__ = ["PostgresService"]
 
@@ -96,8 +95,8 @@ _SINGLE: Final = ("-c", "log_min_error_statement=panic", "-c", "log_checkpoints=
 class PostgresService:
     """One Postgres with one database, and passwords of this run's own."""
 
-    def __init__(self, settings: Postgres, *, workspace: Workspace, port: int) -> None:
-        """Raises MissingPrerequisite when this version is not on this machine."""
+    def __init__(self, settings: Postgres, *, program: Path, workspace: Workspace, port: int) -> None:
+        """`program` is the server to run, of the version of the settings; its `initdb` lies beside it."""
         self.settings = settings
         self.host = _HOST
         self.port = port
@@ -106,7 +105,8 @@ class PostgresService:
         self._directory = workspace.scratch / "postgres"
         self._data = self._directory / "data"
         self._marks = workspace.marks
-        self._installed = binaries.find(f"postgres-{settings.version}")
+        self._cache = workspace.cache
+        self._installed = program
         self._program = self._installed
         owner = unprivileged().owner
         if owner is not None and why_unreachable(self._installed, owner) is not None:
@@ -158,7 +158,7 @@ class PostgresService:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             if self._program != self._installed:
                 _copy_installation(self._installed, self._directory / "installed")
-            cache = _Cache(self.settings.version, self._installed)
+            cache = _Cache(self._cache, version=self.settings.version, installation=self._installed)
             cache.copy_to(self._data, program=self._program, env=self._marks)
             self._write("postgresql.conf", self._settings())
             self._write("pg_hba.conf", _HBA)
@@ -291,9 +291,9 @@ def _speaks_postgres(host: str, port: int) -> bool:
 class _Cache:
     """The initialised data directory of one installation of Postgres."""
 
-    def __init__(self, version: str, installation: Path) -> None:
+    def __init__(self, cache: Path, *, version: str, installation: Path) -> None:
         self._version = version
-        self._folder = cache_dir() / "postgres"
+        self._folder = cache / "postgres"
         file = installation.stat()
         which = f"{installation} {file.st_size} {file.st_mtime_ns} {_LAYOUT}"
         self._home = self._folder / f"{version}-{hashlib.sha256(which.encode()).hexdigest()[:16]}"

@@ -14,7 +14,6 @@ from typing import BinaryIO
 
 from harness.errors import NodeError
 from harness.platforms.node import NodeSpec
-from harness.services import binaries
 from harness.services._asking import ASK_TIMEOUT_SECONDS
 from harness.setup import Redis
 from harness.workspace import Workspace
@@ -43,7 +42,7 @@ Reply = bytes | int | None
 class RedisService:
     """One Redis-compatible server with a password of this run's own."""
 
-    def __init__(self, settings: Redis, *, workspace: Workspace, port: int) -> None:
+    def __init__(self, settings: Redis, *, program: Path, workspace: Workspace, port: int) -> None:
         # The table is empty so far; taken so that a setting added to it has one way in.
         self.settings = settings
         self.host = _HOST
@@ -52,7 +51,7 @@ class RedisService:
         self._directory = workspace.scratch / "redis"
         self.spec = NodeSpec(
             name="redis",
-            argv=(str(binaries.find("redis")), str(self._configuration)),
+            argv=(str(program), str(self._configuration)),
             directory=self._directory,
             host=_HOST,
             port=port,

@@ -1,6 +1,7 @@
 """What the environment of the harness says, read once and handed on: nobody else reads it.
 
-Must not: be read at import, or passed to the nodes of a setup: they get a small clean environment of their own.
+What belongs to libraries is left to them: NO_COLOR and TERM to rich, TMPDIR to Python.
+Must not: be read at import, or make a folder or start anything: a wrong variable is told before that.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import SetupError
@@ -16,15 +17,18 @@ from harness.setup.messages import seen
 
 __all__ = ["Environment", "read_environment"]
 
-_YES_NO = {"": False, "0": False, "false": False, "no": False}
+_PASSED_ON = ("PATH", "HOME", "LANG", "TZ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
     """The variables the harness knows, checked."""
 
-    cache: Path
-    """The folder for what is kept between runs. It may not exist yet. HARNESS_CACHE, else the user's cache folder."""
+    cache: Path | None = None
+    """HARNESS_CACHE, else the user's cache folder: where to keep what outlives a run. It may not exist yet.
+
+    None: nobody says where this user's files are.
+    """
     patience: float = 1.0
     """HARNESS_PATIENCE: the factor of all waits for infrastructure. It changes no bound of a promise."""
     nginx: Path | None = None
@@ -33,10 +37,8 @@ class Environment:
     """HARNESS_POSTGRES: the folder that holds the programs postgres and initdb."""
     redis: Path | None = None
     """HARNESS_REDIS: the Redis-compatible server to run instead of the one found."""
-    no_color: bool = False
-    """NO_COLOR is set to anything: see https://no-color.org."""
-    ci: bool = False
-    """CI is set: nobody watches."""
+    passed_on: Mapping[str, str] = field(default_factory=dict)
+    """PATH, HOME, LANG and TZ, as far as they are set: what nodes get of it, and nothing else."""
 
 
 def read_environment(environ: Mapping[str, str] | None = None) -> Environment:
@@ -53,30 +55,43 @@ def read_environment(environ: Mapping[str, str] | None = None) -> Environment:
         nginx=_program("HARNESS_NGINX", variables, mistakes),
         postgres=_folder_of("HARNESS_POSTGRES", ("postgres", "initdb"), variables, mistakes),
         redis=_program("HARNESS_REDIS", variables, mistakes),
-        no_color=bool(variables.get("NO_COLOR")),
-        ci=_YES_NO.get(variables.get("CI", "").lower(), True),
+        passed_on={name: variables[name] for name in _PASSED_ON if variables.get(name)},
     )
     if mistakes:
         raise SetupError("environment", mistakes)
     return environment
 
 
-def _cache(variables: Mapping[str, str], mistakes: list[str]) -> Path:
+def _cache(variables: Mapping[str, str], mistakes: list[str]) -> Path | None:
     own = variables.get("HARNESS_CACHE")
     if own:
-        folder = Path(own).expanduser().absolute()
+        folder = _path(own)
         if folder.exists() and not folder.is_dir():
             mistakes.append(f"HARNESS_CACHE must be a folder (got {seen(own)}): name one, it is made when needed")
         return folder
     shared = variables.get("XDG_CACHE_HOME", "")
     # The XDG specification: a relative path is to be ignored.
-    base = Path(shared) if Path(shared).is_absolute() else _home(variables) / ".cache"
-    return base / "harness"
+    if Path(shared).is_absolute():
+        return Path(shared) / "harness"
+    home = _home(variables)
+    return home / ".cache" / "harness" if home is not None else None
 
 
-def _home(variables: Mapping[str, str]) -> Path:
+def _home(variables: Mapping[str, str]) -> Path | None:
     given = variables.get("HOME", "")
-    return Path(given) if Path(given).is_absolute() else Path.home()
+    if Path(given).is_absolute():
+        return Path(given)
+    try:
+        return Path.home()
+    except RuntimeError:  # a user without an entry, common in containers
+        return None
+
+
+def _path(written: str) -> Path:
+    try:
+        return Path(written).expanduser().absolute()
+    except RuntimeError:  # `~name` of nobody: a folder of that name, then
+        return Path(written).absolute()
 
 
 def _patience(variables: Mapping[str, str], mistakes: list[str]) -> float:
@@ -99,7 +114,7 @@ def _program(name: str, variables: Mapping[str, str], mistakes: list[str]) -> Pa
     written = variables.get(name)
     if not written:
         return None
-    program = Path(written).expanduser().absolute()
+    program = _path(written)
     if not program.is_file():
         mistakes.append(f"{name} must be a program (got {seen(written)}, no such file): give its path, or unset {name}")
     elif not os.access(program, os.X_OK):
@@ -111,7 +126,7 @@ def _folder_of(name: str, programs: tuple[str, ...], variables: Mapping[str, str
     written = variables.get(name)
     if not written:
         return None
-    folder = Path(written).expanduser().absolute()
+    folder = _path(written)
     missing = [each for each in programs if not (folder / each).is_file()]
     if missing:
         mistakes.append(
