@@ -20,6 +20,10 @@ HEALTHY = [look("health", app, seconds=0.002 + i / 1000) for i, app in enumerate
         ([*HEALTHY, look("health", "app-2", 9.0, status=503)], FAIL, "2 of 3; app-2: status 503"),
         ([*HEALTHY[:2], look("health", "app-3", status=None, error="ConnectionError")], FAIL, "app-3: ConnectionError"),
         ([*HEALTHY[:2], look("health", "app-3", status=302)], FAIL, "app-3: status 302"),
+        # Who answers must be who was asked, where the setup names a header that tells.
+        ([look("health", app, value={"named": app}) for app in APPS], PASS, "3 of 3"),
+        ([*HEALTHY[:2], look("health", "app-3", value={"named": "app-1"})], FAIL, "app-3: answered by app-1"),
+        ([*HEALTHY[:2], look("health", "app-3", value={"named": ""})], FAIL, "app-3: the answer does not name"),
         ([look("health", "app-2", 0.0, status=500), *HEALTHY], FAIL, "app-2: status 500"),
         (HEALTHY[:2], INCONCLUSIVE, "never asked: app-3"),
         ([], INCONCLUSIVE, "0 of 3"),

@@ -25,8 +25,20 @@ def _succeeded(look: Look) -> bool:
     return not look.error and look.status is not None and 200 <= look.status < 300
 
 
+def _is_mistaken(look: Look) -> bool:
+    """Whether the answer says that it comes from another instance, or does not say so though the setup promises it."""
+    return "named" in look.value and look.value["named"] != look.node
+
+
+def _goodness(look: Look) -> tuple[bool, bool, float]:
+    return _succeeded(look), not _is_mistaken(look), -look.seconds
+
+
 def _seen(look: Look) -> str:
     """What was seen instead of an answer, in a word or two."""
+    if _succeeded(look) and _is_mistaken(look):
+        named = look.value["named"]
+        return f"answered by {named}" if named else "the answer does not name its instance"
     return look.error or (f"status {look.status}" if look.status is not None else "no answer")
 
 
@@ -34,7 +46,8 @@ def _seen(look: Look) -> str:
 class EveryInstanceAnswers:
     """Every instance answers its health check with a 2xx, asked directly.
 
-    Expects: one look or more named `health` at every instance; each of them must succeed.
+    Expects: one look or more named `health` at every instance; each of them must succeed. Where the setup promises a
+    header that names the instance, the look's value has it as `named`, and it must be the instance that was asked.
 
     Evidence: `answered`, `of`, `slowest_seconds`, `by_instance` {name: {"status", "error", "seconds"}} (the worst
     look of each), `not_looked_at` [names].
@@ -44,9 +57,9 @@ class EveryInstanceAnswers:
         worst: dict[str, Look] = {}
         for look in history.looks_at("health"):
             held = worst.get(look.node)
-            if held is None or (_succeeded(held), -held.seconds) > (_succeeded(look), -look.seconds):
+            if held is None or _goodness(held) > _goodness(look):
                 worst[look.node] = look
-        bad = {name: look for name, look in worst.items() if not _succeeded(look)}
+        bad = {name: look for name, look in worst.items() if not _succeeded(look) or _is_mistaken(look)}
         unseen = [name for name in history.instances if name not in worst]
         slowest = max((look.seconds for look in worst.values()), default=0.0)
         answered = sum(name in worst and name not in bad for name in history.instances)
