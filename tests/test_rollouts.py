@@ -1,0 +1,114 @@
+"""A rollout does what a deploy script does: these steps, in this order, whatever the place it happens in."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import get_args
+
+import pytest
+
+from harness.errors import NodeNeverReady
+from harness.rollouts import AllAtOnce, Rolling, Rollout, rollout_for
+from harness.rollouts.rollouts import Drain
+from harness.setup import Setup
+
+NAMES = ("app-1", "app-2", "app-3")
+
+
+class Place:
+    """Remembers which verbs were called. Some must meet: they return when all instances are at it."""
+
+    def __init__(self, *, names: Sequence[str] = NAMES, broken: str = "", meet: bool = False) -> None:
+        self._names = names
+        self._broken = broken
+        self._meet = threading.Barrier(len(names)) if meet else None
+        self.done: list[str] = []
+
+    def names(self) -> Sequence[str]:
+        return self._names
+
+    def _do(self, verb: str, name: str) -> None:
+        self.done.append(f"{verb} {name}")
+        if self._meet is not None:
+            self._meet.wait(timeout=5)
+
+    def drain(self, name: str) -> None:
+        self._do("drain", name)
+
+    def tell_to_stop(self, name: str) -> None:
+        self._do("tell", name)
+
+    def wait_unready(self, name: str) -> None:
+        self._do("unready", name)
+
+    def stop(self, name: str) -> None:
+        self._do("stop", name)
+
+    def start_new(self, name: str) -> None:
+        self._do("start", name)
+        if name == self._broken:
+            raise NodeNeverReady(f"{name} never became ready")
+
+    def enable(self, name: str) -> None:
+        self._do("enable", name)
+
+
+@pytest.mark.parametrize(
+    ("drain", "verbs"),
+    [
+        ("balancer-first", ["drain", "stop", "start", "enable"]),
+        ("on-unready", ["tell", "unready", "drain", "stop", "start", "enable"]),
+        ("none", ["stop", "start"]),
+    ],
+)
+def test_one_instance_after_the_other(drain: Drain, verbs: list[str]) -> None:
+    """Each instance goes through all its steps, the next one only after that; who is told first is what drains differ in."""
+    place = Place()
+    rollout_for("rolling", drain).carry_out(place)
+    assert place.done == [f"{verb} {name}" for name in NAMES for verb in verbs]
+
+
+def test_all_at_once_stops_all_before_it_starts_any() -> None:
+    """All instances are stopped at the same time, then all are started at the same time; nobody tells the balancer."""
+    place = Place(meet=True)
+    rollout_for("all-at-once", "balancer-first").carry_out(place)
+    assert sorted(place.done[:3]) == [f"stop {name}" for name in NAMES]
+    assert sorted(place.done[3:]) == [f"start {name}" for name in NAMES]
+
+
+@pytest.mark.parametrize("drain", get_args(Drain))
+def test_a_rollout_ends_with_the_first_new_instance_that_fails(drain: Drain) -> None:
+    """The others keep the old version, and what never became ready is never given traffic."""
+    place = Place(broken="app-2")
+    with pytest.raises(NodeNeverReady, match="app-2"):
+        Rolling(drain).carry_out(place)
+    assert place.done[-1] == "start app-2"
+    assert not [step for step in place.done if "app-3" in step]
+
+
+def test_an_instance_that_fails_all_at_once_is_told() -> None:
+    """Nothing is swallowed because it happened beside others."""
+    with pytest.raises(NodeNeverReady, match="app-3"):
+        AllAtOnce().carry_out(Place(broken="app-3"))
+
+
+@pytest.mark.parametrize(
+    ("rollout", "words"),
+    [
+        (Rolling(), "rolling, drained balancer-first"),
+        (Rolling("on-unready"), "rolling, drained on-unready"),
+        (Rolling("none"), "rolling, not drained"),
+        (AllAtOnce(), "all at once"),
+    ],
+)
+def test_a_rollout_says_what_it_is(rollout: Rollout, words: str) -> None:
+    """These are the words at its begin in the history."""
+    assert str(rollout) == words
+
+
+def test_the_setup_file_offers_every_rollout_and_no_other() -> None:
+    """What can be written in `[rollout]` is what there is here."""
+    field = type(Setup.model_fields["rollout"].get_default(call_default_factory=True)).model_fields
+    assert set(get_args(field["drain"].annotation)) == set(get_args(Drain))
+    assert set(get_args(field["kind"].annotation)) == {"rolling", "all-at-once"}
