@@ -81,6 +81,14 @@ class Verification:
             BadInput: something the person can mend; nothing is left running.
         """
         sweep()
+        try:
+            self._boot()
+        except HarnessError as problem:
+            # What a node said last is part of the message, and an application may say anything.
+            problem.args = tuple(self._redactor(str(part)) for part in problem.args)
+            raise
+
+    def _boot(self) -> None:
         with ExitStack() as stack:
             self.workspace = stack.enter_context(
                 Workspace.create(
@@ -113,8 +121,15 @@ class Verification:
             self._stack = stack.pop_all()
 
     def close(self) -> None:
-        """Stop everything, keep the logs, and remove what is no result. Everything is tried."""
-        self._stack.close()
+        """Stop everything, keep the logs, and remove what is no result. Everything is tried.
+
+        Raises:
+            HarnessError: something could not be stopped; the next run or `harness clean` tries again.
+        """
+        try:
+            self._stack.close()
+        except ExceptionGroup as group:
+            raise HarnessError("; ".join(str(problem) for problem in group.exceptions)) from group
 
     def _hide(self, secrets: Sequence[str]) -> None:
         self._redactor.add(*secrets)
