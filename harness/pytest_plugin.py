@@ -2,7 +2,8 @@
 
 `pytest scenarios --setup FILE` and `harness verify FILE` are the same run; the command line hands in a `Door` of its
 own with the view it wants. The only module that imports pytest. It is loaded into every pytest run on the machine
-it is installed on, so it imports what is heavy only when a scenario is collected.
+it is installed on, so it imports what is heavy only when a scenario is collected. Must not: touch a run without
+scenarios, or decide anything that the other door would need as well.
 """
 
 from __future__ import annotations
