@@ -477,6 +477,33 @@ GOING = [
         told="none of the instances was up",
     ),
     Row("one at a time", rollout(failed=3, errors={"http-502": 3}, min_available=2), {}),
+    Row(
+        "nobody left to ask, though two are up",
+        rollout(
+            failed=10,
+            errors={"http-502": 10},
+            min_available=2,
+            failed_attempts={"(unknown)": 10},
+            seconds=6.0,
+            replaced={"app-1": {}, "app-2": {}, "app-3": {}},
+        ),
+        {"faster-than-fail-timeout": CERTAIN},
+        facts={"fail_timeout_seconds": 30},
+        told="tried nowhere",
+    ),
+    Row(
+        "nobody left to ask, long after the last was replaced",
+        rollout(
+            failed=10,
+            errors={"http-502": 10},
+            min_available=2,
+            failed_attempts={"(unknown)": 10},
+            seconds=120.0,
+            replaced={"app-1": {}, "app-2": {}, "app-3": {}},
+        ),
+        {},
+        facts={"fail_timeout_seconds": 30},
+    ),
 ]
 
 LOSING = [

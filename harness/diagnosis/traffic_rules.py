@@ -19,6 +19,7 @@ __all__ = [
     "all_at_once",
     "exit_at_once",
     "fail_timeout_too_long",
+    "faster_than_fail_timeout",
     "instance_not_in_pool",
     "listener_closed_early",
     "listens_before_ready",
@@ -36,6 +37,8 @@ _MOST = 0.9
 """Share of the failures a cause must account for: others may have been under way when it struck."""
 _SETTLED_SECONDS = 0.3
 """Requests that fail until this close to the end of the traffic have not stopped failing."""
+_FAIL_TIMEOUT_GRAIN_SECONDS = 1.0
+"""nginx counts in whole seconds and leaves an instance out for more than it was told."""
 _AT_ONCE_SECONDS = 0.5
 """The requests that were in flight take a second each: a process gone in half of that did not wait for them."""
 _TIME_ENOUGH_SECONDS = 1.5
@@ -239,6 +242,31 @@ def listener_closed_early(case: Case) -> Cause | None:
         ),
         remedy="on app.stop_signal turn app.ready off first and go on accepting until the balancer has noticed; "
         'or drain at the balancer: rollout.drain = "balancer-first"',
+        guide="Deployment Strategies: Zero-Downtime Deployment",
+    )
+
+
+def faster_than_fail_timeout(case: Case) -> Cause | None:
+    """The balancer had nobody left to ask although instances were up: it still left out those replaced before."""
+    seen = case.evidence("RolloutCostsNothing")
+    out = float(case.facts.get("fail_timeout_seconds") or 0.0)
+    seconds, replaced = seen.get("seconds"), seen.get("replaced", {})
+    if not seen.get("failed") or not seen.get("min_available") or not seconds or not replaced:
+        return None
+    nobody = seen.get("failed_attempts", {}).get("(unknown)", 0)
+    each = seconds / len(replaced)
+    if nobody < seen["failed"] / 2 or _unreachable(seen) < nobody or each > out + _FAIL_TIMEOUT_GRAIN_SECONDS:
+        return None
+    return Cause(
+        id="faster-than-fail-timeout",
+        sentence="the next instance is replaced while the balancer still leaves out the last one",
+        confidence=Confidence.CERTAIN if nobody >= _MOST * seen["failed"] else Confidence.LIKELY,
+        evidence=(
+            f"{nobody} of {seen['failed']} failed requests were tried nowhere; up were {seen['min_available']} or more",
+            f"an instance was replaced every {each:.1f} s; balancer.fail_timeout_seconds is {out:g}",
+        ),
+        remedy='rollout.drain = "balancer-first", so that no failure is counted; or wait longer than '
+        "balancer.fail_timeout_seconds before the next instance, or make that 1",
         guide="Deployment Strategies: Zero-Downtime Deployment",
     )
 
