@@ -48,7 +48,7 @@ def session_in_memory(case: Case) -> Cause | None:
         evidence.append(_apart_in_words(case))
     elif not traceless:
         return None
-    if "config" in case.differing and not own_stores:
+    if "config" in case.differing and "session_store" not in case.differing:
         against.append("the instances tell different configurations: it may be the secret")
     confidence = Confidence.CERTAIN if case.apart and traceless and not against else Confidence.LIKELY
     if len(evidence) == 1 and not traceless:
