@@ -250,6 +250,13 @@ SESSIONS = [
         told="at logins on app-3",
     ),
     Row(
+        "in memory of app-3 only, whose configuration therefore differs",
+        agree(session_store="aab", config="aab"),
+        {"session-in-memory": CERTAIN},
+        also=[ONE_APART],
+        looks=logins(1, 1, 0),
+    ),
+    Row(
         "in memory or another secret: nobody could look",
         AT_HOME,
         {"session-in-memory": POSSIBLE},
