@@ -49,7 +49,6 @@ class Instance:
     """One node that runs the application."""
 
     name: str
-    index: int
     node: NativeNode
     host: str
     port: int
@@ -110,18 +109,11 @@ class Cluster:
         value: Mapping[str, Any] = {}
         error = ""
         try:
-            with requests.Session() as session:
-                session.trust_env = False  # a proxy of the environment must not answer for the instance
-                answer = session.get(
-                    f"http://{instance.address}{path}",
-                    timeout=_LOOK_TIMEOUT_SECONDS,
-                    allow_redirects=False,
-                    headers={"Connection": "close"},
-                )
-                status = answer.status_code
-                value = _facts_of(answer)
-                if self.setup.app.instance_header is not None:
-                    value = {**value, NAMED: answer.headers.get(self.setup.app.instance_header, "")}
+            answer = _ask(instance, path)
+            status = answer.status_code
+            value = _facts_of(answer)
+            if self.setup.app.instance_header is not None:
+                value = {**value, NAMED: answer.headers.get(self.setup.app.instance_header, "")}
         except requests.RequestException as problem:
             error = type(problem).__name__
         look = Look(
@@ -252,10 +244,7 @@ class Cluster:
 
         def answers(instance: Instance) -> bool:
             try:
-                with requests.Session() as session:
-                    session.trust_env = False
-                    url = f"http://{instance.address}{page}"
-                    return session.get(url, timeout=_LOOK_TIMEOUT_SECONDS, allow_redirects=False).status_code < 500
+                return _ask(instance, page).status_code < 500
             except requests.RequestException:
                 return False
 
@@ -433,6 +422,18 @@ def _first_failure(futures: Sequence[Future[None]]) -> None:
         future.result()
 
 
+def _ask(instance: Instance, path: str) -> requests.Response:
+    """One request to an instance itself, redirects not followed. Raises requests.RequestException."""
+    with requests.Session() as session:
+        session.trust_env = False  # a proxy of the environment must not answer for the instance
+        return session.get(
+            f"http://{instance.address}{path}",
+            timeout=_LOOK_TIMEOUT_SECONDS,
+            allow_redirects=False,
+            headers={"Connection": "close"},
+        )
+
+
 def _facts_of(answer: requests.Response) -> Mapping[str, Any]:
     """What an answer says of its sender: its JSON object if it is one, else nothing."""
     if "json" not in answer.headers.get("Content-Type", ""):
@@ -509,13 +510,13 @@ def _laid_out(setup: Setup, *, workspace: Workspace, environment: Environment, p
         **(redis.values() if redis is not None else {}),
     }
     instances = []
-    for index, (name, (host, port)) in enumerate(addresses.items(), start=1):
+    for name, (host, port) in addresses.items():
         spec = instance_spec(setup, name=name, port=port, values=values, host=host)
         next_spec = instance_spec(setup, name=name, port=port, values=values, host=host, new_version=True)
         platform.check(spec, what="app.command")
         platform.check(next_spec, what="rollout.command")
         node = platform.add(spec)
-        instances.append(Instance(name, index, node, host, port, spec, next_spec))
+        instances.append(Instance(name, node, host, port, spec, next_spec))
     return Cluster(
         setup=setup,
         instances=tuple(instances),

@@ -17,19 +17,19 @@ LossOf = Callable[[Fault], History]
 @pytest.mark.promise("failover.kill")
 def test_requests_survive_a_kill(loss_of_an_instance: LossOf, judge: Judge) -> None:
     """When an instance dies without warning, requests go on being answered."""
-    judge(RequestsSurviveLoss(), of=loss_of_an_instance(Kill()))
+    judge(RequestsSurviveLoss.by_kill(), of=loss_of_an_instance(Kill()))
 
 
 @pytest.mark.promise("failover.stop")
 def test_requests_survive_a_stop(loss_of_an_instance: LossOf, judge: Judge) -> None:
     """When an instance is stopped, requests go on being answered."""
-    judge(RequestsSurviveLoss(), of=loss_of_an_instance(Stop()))
+    judge(RequestsSurviveLoss.by_stop(), of=loss_of_an_instance(Stop()))
 
 
 @pytest.mark.promise("failover.hang")
 def test_requests_survive_a_hang(loss_of_an_instance: LossOf, judge: Judge) -> None:
     """When an instance stops answering but keeps its connections, requests go on being answered."""
-    judge(RequestsSurviveLoss(), of=loss_of_an_instance(Hang()))
+    judge(RequestsSurviveLoss.by_hang(), of=loss_of_an_instance(Hang()))
 
 
 @pytest.mark.promise("failover.rejoin")

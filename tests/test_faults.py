@@ -9,7 +9,7 @@ from signal import Signals
 import pytest
 
 from harness.errors import NodeError, WaitTimeout
-from harness.faults import Fault, Hang, Kill, Restart, Stop
+from harness.faults import Fault, Hang, Kill, Stop
 from harness.platforms import NodeSpec
 from harness.waiting import set_patience
 
@@ -84,7 +84,6 @@ FAULTS: tuple[tuple[Fault, list[str], str], ...] = (
     (Kill(), ["kill", "start"], "the process is gone (exit code -9)"),
     (Stop(), ["stop", "start"], "the process ended with exit code 0"),
     (Hang(), ["hang", "resume"], "every thread of the process is stopped"),
-    (Restart(), ["stop", "start"], "the process ended with exit code 0, and was started again"),
 )
 each_fault = pytest.mark.parametrize(("fault", "done", "proof"), FAULTS, ids=[str(fault) for fault, *_ in FAULTS])
 
@@ -102,7 +101,7 @@ def test_a_fault_is_proven_and_healed(fault: Fault, done: list[str], proof: str)
     node = Fake()
     with fault.applied_to(node) as told:
         assert told == proof
-        assert node.running == isinstance(fault, Hang | Restart)
+        assert node.running == isinstance(fault, Hang)
         assert node.hung == isinstance(fault, Hang)
     assert node.done == done
     assert node.running
@@ -125,10 +124,9 @@ def test_a_fault_is_healed_also_when_the_body_raises(fault: Fault, done: list[st
     [
         (Kill(), NodeError, "app-1 was killed and still runs"),
         (Stop(), NodeError, "app-1 still runs after SIGKILL"),
-        (Restart(), NodeError, "app-1 still runs after SIGKILL"),
         (Hang(), WaitTimeout, "app-1 should be frozen"),
     ],
-    ids=lambda value: str(value) if isinstance(value, Kill | Stop | Restart | Hang) else "",
+    ids=lambda value: str(value) if isinstance(value, Kill | Stop | Hang) else "",
 )
 def test_a_fault_without_effect_is_no_fault(fault: Fault, raised: type[Exception], said: str) -> None:
     """Where a node does not break, nothing may be tested: it is told, the body never runs, and the node goes on."""
@@ -139,9 +137,7 @@ def test_a_fault_without_effect_is_no_fault(fault: Fault, raised: type[Exception
     assert not isinstance(fault, Hang) or node.done == ["hang", "resume"]
 
 
-@pytest.mark.parametrize(
-    ("fault", "word"), [(Kill(), "killed"), (Stop(), "stopped"), (Restart(), "stopped"), (Hang(), "frozen")], ids=str
-)
+@pytest.mark.parametrize(("fault", "word"), [(Kill(), "killed"), (Stop(), "stopped"), (Hang(), "frozen")], ids=str)
 def test_a_platform_that_cannot_says_so(fault: Fault, word: str) -> None:
     """A node without the one ability a fault asks for is left alone, with a sentence that says what is missing."""
     node = Bare()

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from harness.checkers import bounds
 from harness.model import Gap, History, Operation, longest_gap
@@ -16,7 +16,6 @@ from harness.model import Gap, History, Operation, longest_gap
 __all__ = [
     "SLOW",
     "InFlight",
-    "by_key",
     "cut_by_stop",
     "ended",
     "error_class",
@@ -196,11 +195,3 @@ def error_class(op: Operation) -> str:
 def error_classes(operations: Iterable[Operation]) -> dict[str, int]:
     """How many failed in which way, most frequent first."""
     return dict(Counter(error_class(op) for op in operations).most_common())
-
-
-def by_key(operations: Iterable[Operation], key: Callable[[Operation], str]) -> dict[str, list[Operation]]:
-    """The operations sorted into groups, in order."""
-    groups: defaultdict[str, list[Operation]] = defaultdict(list)
-    for op in operations:
-        groups[key(op)].append(op)
-    return dict(groups)

@@ -11,7 +11,7 @@ from harness.errors import NodeError
 from harness.platforms import Hangable, Killable, Node, Stoppable
 from harness.waiting import wait_until
 
-__all__ = ["Fault", "Hang", "Kill", "Restart", "Stop"]
+__all__ = ["Fault", "Hang", "Kill", "Stop"]
 
 
 class Fault(Protocol):
@@ -77,17 +77,3 @@ class Hang:
             yield "every thread of the process is stopped"
         finally:
             node.resume()
-
-
-@dataclass(frozen=True)
-class Restart:
-    """Stop a node and start it again at once; there is no time in between to do anything."""
-
-    def __str__(self) -> str:
-        return "restart"
-
-    @contextmanager
-    def applied_to(self, node: Node) -> Iterator[str]:
-        with Stop().applied_to(node) as proof:
-            pass
-        yield f"{proof}, and was started again"

@@ -130,10 +130,6 @@ class Journey:
     name: str
     steps: tuple[Step, ...]
 
-    def uses(self, name: str) -> bool:
-        """Whether a step needs this placeholder to be sent."""
-        return any(name in step.request_names for step in self.steps)
-
     def declared(self) -> dict[str, Any]:
         """Plain JSON-ready data that compiles to an equal journey."""
         return {"steps": [step.declared() for step in self.steps]}

@@ -58,10 +58,6 @@ class Template:
         """The placeholders in it, in order."""
         return self.parts[1::2]
 
-    @property
-    def is_static(self) -> bool:
-        return len(self.parts) == 1
-
     def render(self, values: Mapping[str, str], quote: Callable[[str], str] = _as_is) -> str:
         """The text with every placeholder replaced by `quote(value)`. Raises MissingValueError."""
         if len(self.parts) == 1:

@@ -93,14 +93,6 @@ class RedisService:
             raise NodeError(f"redis answered {count!r} when asked how many keys it holds")
         return count
 
-    def identity(self) -> str:
-        """What tells this start of the server from every other. Raises NodeError when it does not answer."""
-        for line in bytes(self._ask("INFO", "server") or b"").decode().splitlines():
-            name, _, value = line.partition(":")
-            if name == "run_id":
-                return value
-        raise NodeError("redis did not say which server it is")
-
     @property
     def _configuration(self) -> Path:
         return self._directory / "redis.conf"
