@@ -6,32 +6,34 @@ are single looks, outside anything that is measured.
 
 from __future__ import annotations
 
-import secrets
-import sys
+import select
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
 from typing import Any, TypeVar
 
 import requests
 
-from harness import assets, clock
-from harness.errors import BadInput, HarnessError, NodeError, WaitTimeout
+from harness import clock
+from harness.errors import HarnessError, NodeError, NodeNeverReady, WaitTimeout
 from harness.faults import Fault
+from harness.layouts import Database, Instance, Layout, RunnableNode, Store, lay_out
 from harness.model import FaultWindow, Look, RolloutStep
-from harness.platforms import NodeSpec
-from harness.platforms.native import NativeNode, NativePlatform
+from harness.platforms import CutOff, Relocatable, Replaceable
 from harness.ports import PortLeases
+from harness.replicas import Replicas
 from harness.rollouts import Rollout, rollout_for
-from harness.services import NginxService, PostgresService, RedisService, binaries, instance_spec
 from harness.setup import Environment, Setup
 from harness.waiting import wait_until
 from harness.workspace import Workspace
 
-__all__ = ["Cluster", "Instance", "Recorder", "boot"]
+__all__ = ["Cluster", "Recorder", "boot"]
 
 _LOOK_TIMEOUT_SECONDS = 5.0
+_LOOK_EVERY_SECONDS = 0.02
 NAMED = "named"
 """The key of a look under which stands who the answer says it is from, where the setup names a header for that."""
 _BACK_WITHIN_SECONDS = 30.0
@@ -44,39 +46,12 @@ Recorder = Callable[[FaultWindow | RolloutStep | Look], None]
 """Where the cluster writes down what it did and saw; the caller knows which scenario it belongs to."""
 
 
-@dataclass(frozen=True, eq=False)
-class Instance:
-    """One node that runs the application."""
-
-    name: str
-    node: NativeNode
-    host: str
-    port: int
-    spec: NodeSpec
-    next_spec: NodeSpec
-    """How the new version of a rollout is run."""
-
-    def __str__(self) -> str:
-        return self.name
-
-    @property
-    def address(self) -> str:
-        return f"{self.host}:{self.port}"
-
-
 @dataclass(eq=False)
 class Cluster:
     """The nodes of one setup and what can be done to them."""
 
     setup: Setup
-    instances: tuple[Instance, ...]
-    nginx: NginxService
-    nginx_node: NativeNode
-    postgres: PostgresService | None
-    redis: RedisService | None
-    stores: tuple[NativeNode, ...]
-    secrets: tuple[str, ...]
-    """Every secret of this run, to be kept out of whatever is written."""
+    layout: Layout
     recorder: Recorder | None = None
     up_seconds: float = 0.0
     waits: dict[str, float] = field(default_factory=dict)
@@ -84,15 +59,36 @@ class Cluster:
     _given_up: bool = False
     tampered: bool = False
     """Something was broken or replaced since the last return to the known good state."""
+    moved: Callable[[], None] = lambda: None
+    """Called when instances may have other addresses than before."""
+    first_start: tuple[Look, ...] = ()
+    """How the instances came up together, on an empty database, when all was booted."""
+    replicas: Replicas | None = None
+    """The instances, where an orchestrator keeps them."""
+
+    def __post_init__(self) -> None:
+        if self.layout.replicated is not None:
+            self.replicas = Replicas(self.layout.replicated, wanted=self.setup.app.instances, record=self.record)
 
     # -- looking ----------------------------------------------------------------------------------------------
+
+    @property
+    def instances(self) -> tuple[Instance, ...]:
+        return self.layout.instances
 
     def instance(self, name: str) -> Instance:
         return next(instance for instance in self.instances if instance.name == name)
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(instance.name for instance in self.instances)
+        return self.setup.app.names if self.replicas is not None else tuple(each.name for each in self.instances)
+
+    @property
+    def database(self) -> Database:
+        """The database of the application: for scenarios that need one of the harness's own."""
+        if self.layout.database is None:
+            raise HarnessError("this setup has no database that the harness may stop or empty")
+        return self.layout.database
 
     @property
     def pool(self) -> tuple[str, ...]:
@@ -109,11 +105,12 @@ class Cluster:
         value: Mapping[str, Any] = {}
         error = ""
         try:
-            answer = _ask(instance, path)
+            answer = _ask(instance.address, path)
             status = answer.status_code
             value = _facts_of(answer)
             if self.setup.app.instance_header is not None:
-                value = {**value, NAMED: answer.headers.get(self.setup.app.instance_header, "")}
+                said = answer.headers.get(self.setup.app.instance_header, "")
+                value = {**value, NAMED: self.whos().get(said, said)}
         except requests.RequestException as problem:
             error = type(problem).__name__
         look = Look(
@@ -129,17 +126,28 @@ class Cluster:
         return look
 
     def look_at_all(self, what: str, path: str) -> tuple[Look, ...]:
-        return tuple(self.look(what, instance, path) for instance in self.instances)
+        return tuple(self._on_all(lambda instance: self.look(what, instance, path)))
+
+    def look_at_idle_connections(self, *, watched_seconds: float) -> None:
+        """Ask every instance its health path on a connection that is kept, and see whether it ends that within this time."""
+        for look in self._on_all(lambda instance: _watch_idle(instance, self.setup.app.health, watched_seconds)):
+            self.record(look)
 
     def count_sessions(self) -> int | None:
         """How many sessions the shared store holds; None where the harness cannot tell."""
-        if self.setup.sessions.store == "redis" and self.redis is not None:
-            return self.redis.key_count()
-        if self.setup.sessions.store == "postgres" and self.postgres is not None:
-            # Where they lie is the application's own affair; many use the table of the founding guide.
-            with suppress(NodeError):
-                return self.postgres.row_count("sessions")
-        return None
+        return self.layout.count_sessions()
+
+    def balancer_statistics(self) -> Mapping[str, Any]:
+        """What the balancer counted itself, by instance; empty where it does not tell, or does not answer any more."""
+        with suppress(NodeError):
+            return self.layout.balancer.statistics(self.layout.balancer_node)
+        return {}
+
+    def whos(self) -> Mapping[str, str]:
+        """The instance behind each address and name that the balancer or an answer may tell."""
+        known = {seen: instance.name for instance in self.instances for seen in instance.seen_as}
+        kept = self.replicas.addresses if self.replicas is not None else {}
+        return {**known, **kept, **self.layout.whos()}
 
     def record(self, event: FaultWindow | RolloutStep | Look) -> None:
         if self.recorder is not None:
@@ -148,7 +156,7 @@ class Cluster:
     # -- breaking ---------------------------------------------------------------------------------------------
 
     @contextmanager
-    def inject(self, fault: Fault, *, on: Instance) -> Iterator[None]:
+    def inject(self, fault: Fault, *, on: Instance | Database) -> Iterator[None]:
         """Break one node for the length of the block; it is ready again, asked directly, when the block is left.
 
         Raises:
@@ -165,12 +173,15 @@ class Cluster:
             with fault.applied_to(on.node) as proof:
                 effective = clock.now()
                 try:
+                    if isinstance(on, Instance):
+                        self._tell_of_new_address(on)
                     yield
                 finally:
                     healing = clock.now()
             on.node.wait_ready()
             healed = clock.now()
             self._spent("recovery of instances", healed - healing)
+            self.moved()
         finally:
             self.record(
                 FaultWindow(
@@ -184,6 +195,33 @@ class Cluster:
                 )
             )
 
+    @contextmanager
+    def nobody_in_the_pool(self) -> Iterator[None]:
+        """Every instance is taken out at the balancer for the length of the block: what it answers then is its own.
+
+        Raises:
+            NodeError: the balancer does not obey.
+        """
+        self.tampered = True
+        layout = self.layout
+        try:
+            for name in self.pool:
+                layout.balancer.drain(name, layout.balancer_node)
+            yield
+        finally:
+            for name in self.pool:
+                layout.balancer.enable(name, layout.balancer_node)
+
+    def _tell_of_new_address(self, instance: Instance) -> None:
+        """Where the setup says that the balancer is told, be whoever tells it: as soon as the instance is ready there."""
+        node = instance.node
+        if self.setup.balancer.resolve != "when-told" or not isinstance(node, Relocatable):
+            return
+        if node.address is not None and node.spec is not instance.spec:
+            node.wait_ready()
+            layout = self.layout
+            layout.balancer.move(instance.name, (node.address, self.setup.app.port), layout.balancer_node)
+
     def restart_all(self) -> None:
         """Stop every instance, then start every instance, as after a power cut or a reboot of the machine."""
         self.tampered = True
@@ -192,6 +230,7 @@ class Cluster:
         effective = clock.now()
         self._on_all(lambda instance: instance.node.start())
         self._on_all(lambda instance: instance.node.wait_ready())
+        self.moved()
         healed = clock.now()
         self._spent("recovery of instances", healed - injected)
         for instance, code in zip(self.instances, codes, strict=True):
@@ -208,13 +247,53 @@ class Cluster:
             )
         self._wait_answering()
 
+    def start_all_on_empty_database(self) -> None:
+        """Stop every instance, empty the database, and start every instance at the same moment, as a first deploy does.
+
+        How each came up is written down, and how each did when the setup was booted. One that ended is then started once
+        more by itself.
+        """
+        self.tampered = True
+        self._on_all(lambda instance: instance.node.stop())
+        self.database.empty()
+        began = clock.now()
+        self._on_all(lambda instance: instance.node.start())
+        looks = self._on_all(self._how_it_came_up)
+        for look in (*self.first_start, *looks):
+            self.record(look)
+        for instance in self.instances:
+            if not instance.node.is_running():
+                instance.node.start()
+                self.record(self._how_it_came_up(instance, what="boot-again"))
+        self.moved()
+        self._spent("recovery of instances", clock.now() - began)
+
+    def _how_it_came_up(self, instance: Instance, *, what: str = "boot") -> Look:
+        """Wait until a started instance is ready, has ended, or has had its time."""
+        began = clock.now()
+        error = ""
+        try:
+            instance.node.wait_ready()
+        except NodeNeverReady:
+            error = "not-ready" if instance.node.is_running() else "ended"
+        value = {"exit_code": instance.node.exit_code if error == "ended" else None}
+        return Look(
+            what=what, node=instance.name, at=began, status=None, value=value, seconds=clock.now() - began, error=error
+        )
+
     def roll_out(self, rollout: Rollout | None = None) -> None:
         """Replace every instance by the new version, as the setup (or `rollout`) says."""
-        chosen = rollout or rollout_for(self.setup.rollout.kind, self.setup.rollout.drain)
+        chosen = rollout or self._rollout
         self.tampered = True
         self.record(RolloutStep(step="begin", node="", at=clock.now(), detail=str(chosen)))
         chosen.carry_out(_RolloutSite(self))
         self.record(RolloutStep(step="end", node="", at=clock.now()))
+
+    @property
+    def _rollout(self) -> Rollout:
+        """The one the setup asks for."""
+        wanted = self.setup.rollout
+        return rollout_for(wanted.kind, wanted.drain, gate=wanted.gate, pause_seconds=wanted.pause_seconds)
 
     def return_to_known_good(self) -> None:
         """Every instance runs the first version and answers, and the balancer remembers no failure."""
@@ -225,6 +304,8 @@ class Cluster:
         def mend(instance: Instance) -> None:
             node = instance.node
             node.resume()
+            if isinstance(node, CutOff):
+                node.reconnect()
             if node.is_running() and node.spec is not instance.spec:
                 node.stop()
             if not node.is_running():
@@ -232,9 +313,14 @@ class Cluster:
             node.wait_ready()
 
         self._on_all(mend)
+        self.moved()
+        if self.replicas is not None:
+            self.replicas.reset()
+            # Where it looks names up only once, it would find none of them.
+            self.layout.balancer.reset(self.layout.balancer_node)
         self._wait_answering()
         # A reload gives the balancer a clean slate: failures counted against an instance go with the old workers.
-        self.nginx.reset(self.nginx_node)
+        self.layout.balancer.reset(self.layout.balancer_node)
         self.tampered = False
         self._spent("return to known good", clock.now() - began)
 
@@ -242,20 +328,27 @@ class Cluster:
         """Ready is the application's word; between scenarios a real page must be served as well."""
         page = self.setup.entry_page
 
-        def answers(instance: Instance) -> bool:
+        secure = self.layout.balancer.secure
+
+        def answers(address: str, authority: Path | None) -> bool:
             try:
-                return _ask(instance, page).status_code < 500
+                return _ask(address, page, authority=authority).status_code < 500
             except requests.RequestException:
                 return False
 
-        self._on_all(
-            lambda instance: wait_until(
-                lambda: answers(instance),
+        def wait_for(who: str, address: str, authority: Path | None = None) -> None:
+            wait_until(
+                lambda: answers(address, authority),
                 within_seconds=_BACK_WITHIN_SECONDS,
                 every_seconds=0.02,
-                because=f"{instance} should serve {page} again",
+                because=f"{who} should serve {page} again",
             )
-        )
+
+        self._on_all(lambda instance: wait_for(str(instance), instance.address))
+        if self.replicas is not None:
+            # Only the balancer can be asked, and it has to find them first.
+            host, port = self.layout.entrance
+            wait_for("the balancer", f"{host}:{port}", secure.authority if secure is not None else None)
 
     # -- life -------------------------------------------------------------------------------------------------
 
@@ -266,54 +359,88 @@ class Cluster:
             NodeNeverReady: one did not become ready; what was started is stopped by `stop`.
         """
         began = clock.now()
-        app = self.setup.app
+        app, layout = self.setup.app, self.layout
 
-        def up(node: NativeNode) -> None:
+        def up(node: RunnableNode) -> None:
             if self._given_up:
                 return
             node.start()
             node.wait_ready()
             on_ready(node.name, node.start_seconds)
 
-        def database() -> None:
-            if self.postgres is not None:
-                self.postgres.prepare()
-                node = self.stores[0]
-                node.start()
-                node.wait_ready()
-                self.postgres.after_ready()
-                on_ready(node.name, node.start_seconds)
+        ended: dict[Instance, NodeNeverReady] = {}
 
-        def cache() -> None:
-            if self.redis is not None:
-                self.redis.prepare()
-                up(self.stores[-1])
+        def up_together(instance: Instance) -> None:
+            try:
+                up(instance.node)
+            except NodeNeverReady as problem:
+                if instance.node.is_running() or self._given_up:
+                    raise
+                ended[instance] = problem
+
+        def again() -> None:
+            """Whoever ended while others came up may have been in their way: a service manager would start it once more."""
+            if len(ended) == len(self.instances):
+                raise next(iter(ended.values()))
+            self.first_start = tuple(
+                Look(
+                    what="boot",
+                    node=instance.name,
+                    at=began,
+                    status=None,
+                    value={"exit_code": instance.node.exit_code if instance in ended else None},
+                    error="ended" if instance in ended else "",
+                )
+                for instance in self.instances
+            )
+            for instance in ended:
+                up(instance.node)
+
+        def store(each: Store) -> None:
+            each.prepare()
+            each.node.start()
+            each.node.wait_ready()
+            each.after_ready()
+            on_ready(each.node.name, each.node.start_seconds)
 
         def balancer() -> None:
-            self.nginx.prepare()
-            up(self.nginx_node)
+            layout.prepare_balancer()
+            up(layout.balancer_node)
 
         def one_after_the_other() -> None:
             for instance in self.instances:
                 up(instance.node)
 
-        pool = ThreadPoolExecutor(len(self.instances) + 3, "boot")
+        def replicas(kept: Replicas) -> None:
+            seconds = kept.start()
+            for name in self.names:
+                on_ready(name, seconds)
+
+        pool = ThreadPoolExecutor(len(self.instances) + len(layout.stores) + 2, "boot")
         try:
-            stores = [pool.submit(database), pool.submit(cache)]
+            stores = [pool.submit(store, each) for each in layout.stores]
             # Started alongside, never asked before the instances are up: refused connections would mark them down.
-            rest = [pool.submit(balancer)]
+            rest = [] if layout.balancer_waits else [pool.submit(balancer)]
             if app.start_after == "dependencies":
                 _first_failure(stores)
             if app.first_start == "serial":
                 rest.append(pool.submit(one_after_the_other))
             else:
-                rest.extend(pool.submit(up, instance.node) for instance in self.instances)
+                rest.extend(pool.submit(up_together, instance) for instance in self.instances)
+            if self.replicas is not None:
+                rest.append(pool.submit(replicas, self.replicas))
             _first_failure([*stores, *rest])
+            if app.first_start == "parallel" and self.instances:
+                again()
+            if layout.balancer_waits:
+                balancer()
         except BaseException:
             # Whoever still waits for a node in another thread must see it end, or leaving would take its patience.
             self._given_up = True
+            if self.replicas is not None:
+                self.replicas.give_up()
             for node in self._nodes():
-                if node.is_running():
+                if node.is_running() and not layout.borrowed:
                     node.kill()
             raise
         finally:
@@ -326,26 +453,36 @@ class Cluster:
         """Stop instances, then the balancer, then the stores; everything is tried, and failures are raised together."""
         problems: list[Exception] = []
 
-        def end(node: NativeNode) -> None:
+        def end(node: RunnableNode) -> None:
             try:
                 node.resume()
-                if node.is_running():
+                if self.layout.borrowed:
+                    _give_back(node)
+                elif node.is_running():
                     node.stop()
             except HarnessError as problem:
                 problems.append(problem)
 
-        for group in ([instance.node for instance in self.instances], [self.nginx_node], self.stores):
+        if self.replicas is not None:
+            try:
+                self.replicas.stop()
+            except HarnessError as problem:
+                problems.append(problem)
+        layout = self.layout
+        stores = [each.node for each in layout.stores]
+        for group in ([instance.node for instance in self.instances], [layout.balancer_node], stores):
             if group:
                 with ThreadPoolExecutor(len(group), "stop") as pool:
                     list(pool.map(end, group))
         if problems:
             raise ExceptionGroup("some nodes could not be stopped", problems)
 
-    def _nodes(self) -> tuple[NativeNode, ...]:
-        return (*self.stores, self.nginx_node, *(instance.node for instance in self.instances))
+    def _nodes(self) -> tuple[RunnableNode, ...]:
+        stores = (each.node for each in self.layout.stores)
+        return (*stores, self.layout.balancer_node, *(instance.node for instance in self.instances))
 
     def _on_all(self, act: Callable[[Instance], _Result]) -> list[_Result]:
-        with ThreadPoolExecutor(len(self.instances), "instances") as pool:
+        with ThreadPoolExecutor(max(1, len(self.instances)), "instances") as pool:
             return list(pool.map(act, self.instances))
 
     def _spent(self, what: str, seconds: float) -> None:
@@ -358,6 +495,8 @@ class _RolloutSite:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._told: set[str] = set()
+        self._replaced: set[str] = set()
+        self._ready: set[str] = set()
 
     def names(self) -> Sequence[str]:
         return self._cluster.names
@@ -365,7 +504,7 @@ class _RolloutSite:
     def drain(self, name: str) -> None:
         self._note("drain", name)
         began = clock.now()
-        drained = self._cluster.nginx.drain(name, self._cluster.nginx_node)
+        drained = self._cluster.layout.balancer.drain(name, self._cluster.layout.balancer_node)
         self._cluster._spent("drains", clock.now() - began)
         self._note("drained", name, detail="" if drained.old_workers_gone else "old workers still have connections")
 
@@ -373,7 +512,7 @@ class _RolloutSite:
         self._note("stop", name)
         self._told.add(name)
         node = self._cluster.instance(name).node
-        node.signal(node.spec.stop_signal)
+        node.tell_to_stop()
 
     def wait_unready(self, name: str) -> None:
         node = self._cluster.instance(name).node
@@ -400,20 +539,71 @@ class _RolloutSite:
         self._note("stopped", name, detail=f"exit code {code}")
 
     def start_new(self, name: str) -> None:
+        self._start(name)
+        self.wait_ready(name)
+
+    def _start(self, name: str) -> None:
         instance = self._cluster.instance(name)
-        version = self._cluster.setup.rollout.env.get("APP_VERSION", "new")
-        self._note("start", name, version=version)
+        self._note("start", name, version=self._version)
         instance.node.start(instance.next_spec)
-        instance.node.wait_ready()
-        self._note("ready", name, version=version)
+
+    def replace(self, name: str) -> None:
+        if name in self._replaced:
+            return  # together with another one
+        instance = self._cluster.instance(name)
+        if not isinstance(instance.node, Replaceable) or name in self._told:
+            self._replaced.add(name)
+            self.stop(name)
+            self._start(name)
+            return
+        together = instance.together or (name,)
+        self._replaced.update(together)
+        for each in together:
+            self._note("stop", each)
+        instance.node.replace(instance.next_spec, on_stopped=lambda each: self._note("stopped", each))
+        self._cluster.moved()
+        for each in together:
+            self._note("start", each, version=self._version)
+
+    def wait_ready(self, name: str) -> None:
+        if name not in self._ready:
+            self._cluster.instance(name).node.wait_ready()
+            self._cluster.moved()
+            self._is_ready(name)
+
+    def pause(self, name: str, seconds: float) -> None:
+        end = clock.now() + seconds
+        node = self._cluster.instance(name).node
+        while name not in self._ready and clock.now() < end:
+            if node.is_ready():
+                self._is_ready(name)
+            else:
+                clock.sleep(_LOOK_EVERY_SECONDS)
+        clock.sleep(max(0.0, end - clock.now()))
+
+    def _is_ready(self, name: str) -> None:
+        self._ready.add(name)
+        self._note("ready", name, version=self._version)
+
+    @property
+    def _version(self) -> str:
+        return self._cluster.setup.rollout.env.get("APP_VERSION", "new")
 
     def enable(self, name: str) -> None:
         self._note("enable", name)
-        self._cluster.nginx.enable(name, self._cluster.nginx_node)
+        self._cluster.layout.balancer.enable(name, self._cluster.layout.balancer_node)
         self._note("enabled", name)
 
     def _note(self, step: str, name: str, *, version: str = "", detail: str = "") -> None:
         self._cluster.record(RolloutStep(step=step, node=name, at=clock.now(), version=version, detail=detail))
+
+
+def _give_back(node: RunnableNode) -> None:
+    """As it was found: running, and on its network."""
+    if isinstance(node, CutOff):
+        node.reconnect()
+    if not node.is_running():
+        node.start()
 
 
 def _first_failure(futures: Sequence[Future[None]]) -> None:
@@ -422,16 +612,48 @@ def _first_failure(futures: Sequence[Future[None]]) -> None:
         future.result()
 
 
-def _ask(instance: Instance, path: str) -> requests.Response:
-    """One request to an instance itself, redirects not followed. Raises requests.RequestException."""
+def _ask(address: str, path: str, *, authority: Path | None = None) -> requests.Response:
+    """One request to an instance itself (or to the balancer), redirects not followed. Raises requests.RequestException.
+
+    `authority`: TLS is spoken, and this certificate must have signed for who answers.
+    """
     with requests.Session() as session:
         session.trust_env = False  # a proxy of the environment must not answer for the instance
         return session.get(
-            f"http://{instance.address}{path}",
+            f"{'http' if authority is None else 'https'}://{address}{path}",
             timeout=_LOOK_TIMEOUT_SECONDS,
+            verify=True if authority is None else str(authority),
             allow_redirects=False,
             headers={"Connection": "close"},
         )
+
+
+def _watch_idle(instance: Instance, path: str, watched_seconds: float) -> Look:
+    """What becomes of a connection that nothing is sent on any more. `ended_seconds`: since the answer; None: it was kept."""
+    host, port = instance.target
+    connection = HTTPConnection(host, port, timeout=_LOOK_TIMEOUT_SECONDS)
+    began = answered = clock.now()
+    status: int | None = None
+    ended: float | None = None
+    says_so = False
+    error = ""
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        status = answer.status
+        wire, says_so = connection.sock, answer.will_close
+        answer.read()
+        answered = clock.now()
+        if not says_so and select.select([wire], [], [], watched_seconds)[0]:
+            ended = clock.now() - answered
+    except (OSError, HTTPException) as problem:
+        error = type(problem).__name__
+    finally:
+        connection.close()
+    value = {"ended_seconds": ended, "says_so": says_so, "watched_seconds": clock.now() - answered}
+    return Look(
+        what="idle", node=instance.name, at=began, status=status, value=value, seconds=answered - began, error=error
+    )
 
 
 def _facts_of(answer: requests.Response) -> Mapping[str, Any]:
@@ -449,19 +671,23 @@ def _facts_of(answer: requests.Response) -> Mapping[str, Any]:
 def boot(
     setup: Setup,
     *,
+    platform: str = "native",
     workspace: Workspace,
     environment: Environment = _NOTHING_SAID,
     hide: Callable[[Sequence[str]], None],
     on_ready: Callable[[str, float], None],
+    say: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Cluster]:
     """A running cluster of this setup, stopped when the block is left, whatever happened in it.
 
     Args:
         setup: what to run.
+        platform: where its nodes run.
         workspace: the folders of the run, and where its processes are leased.
         environment: the programs the person chose, and what is passed on to nodes.
         hide: told every secret of this run, before any node is started.
         on_ready: told of each node that is ready, with the seconds it took.
+        say: told what takes long before that, such as an image that is pulled.
 
     Raises:
         BadInput: the setup cannot be run here; nothing is left running.
@@ -469,68 +695,17 @@ def boot(
     with ExitStack() as stack:
         ports = PortLeases()
         stack.callback(ports.release_all)
-        cluster = _laid_out(setup, workspace=workspace, environment=environment, ports=ports)
-        hide(cluster.secrets)
+        layout = lay_out(
+            setup,
+            platform=platform,
+            workspace=workspace,
+            environment=environment,
+            ports=ports,
+            stack=stack,
+            say=say,
+        )
+        hide(layout.secrets)
+        cluster = Cluster(setup, layout)
         stack.callback(cluster.stop)
         cluster.start(on_ready)
         yield cluster
-
-
-def _laid_out(setup: Setup, *, workspace: Workspace, environment: Environment, ports: PortLeases) -> Cluster:
-    """Every node with its place, port, secrets and spec; nothing is started."""
-    platform = NativePlatform(workspace, passed_on=environment.passed_on)
-    balancer_port = ports.take() if setup.balancer.port is None else _named_port(ports, setup.balancer.port)
-    addresses = {name: ("127.0.0.1", ports.take()) for name in setup.app.names}
-    postgres = redis = None
-    stores: list[NativeNode] = []
-    if setup.postgres is not None:
-        program = binaries.find(f"postgres-{setup.postgres.version}", environment=environment)
-        postgres = PostgresService(setup.postgres, program=program, workspace=workspace, port=ports.take())
-        stores.append(platform.add(postgres.spec))
-    if setup.redis is not None:
-        program = binaries.find("redis", environment=environment)
-        redis = RedisService(setup.redis, program=program, workspace=workspace, port=ports.take())
-        stores.append(platform.add(redis.spec))
-    nginx = NginxService(
-        setup.balancer,
-        program=binaries.find("nginx", environment=environment),
-        workspace=workspace,
-        port=balancer_port,
-        upstreams=addresses,
-    )
-    secret = secrets.token_urlsafe(32)
-    values = {
-        "secret": secret,
-        "sessions.store": setup.sessions.store,
-        "python": sys.executable,
-        "reference_app": str(assets.path("reference_app").parent),
-        "run": workspace.run_id,
-        **nginx.values(),
-        **(postgres.values() if postgres is not None else {}),
-        **(redis.values() if redis is not None else {}),
-    }
-    instances = []
-    for name, (host, port) in addresses.items():
-        spec = instance_spec(setup, name=name, port=port, values=values, host=host)
-        next_spec = instance_spec(setup, name=name, port=port, values=values, host=host, new_version=True)
-        platform.check(spec, what="app.command")
-        platform.check(next_spec, what="rollout.command")
-        node = platform.add(spec)
-        instances.append(Instance(name, node, host, port, spec, next_spec))
-    return Cluster(
-        setup=setup,
-        instances=tuple(instances),
-        nginx=nginx,
-        nginx_node=platform.add(nginx.spec),
-        postgres=postgres,
-        redis=redis,
-        stores=tuple(stores),
-        secrets=(secret, *(postgres.secrets if postgres else ()), *(redis.secrets if redis else ())),
-    )
-
-
-def _named_port(ports: PortLeases, port: int) -> int:
-    try:
-        return ports.take_exact(port)
-    except BadInput as problem:
-        raise BadInput(f"balancer.port is {port}: {problem}") from None

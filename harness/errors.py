@@ -52,6 +52,11 @@ class SetupError(BadInput):
 class MissingPrerequisite(BadInput):
     """A server binary, a right or disk space this machine does not have."""
 
+    def __init__(self, message: str, *, command: str = "") -> None:
+        super().__init__(message)
+        self.command = command
+        """What to type to have it; empty where that is more than one command."""
+
 
 class NodeError(HarnessError):
     """A node did not do what it was told."""

@@ -5,17 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.checkers import describe, from_description, run_safely
+from harness.checkers import contradictions, describe, from_description, run_safely
 from harness.model import Checker, Finding, History, Verdict, worst
 
 __all__ = ["judge_record", "judged", "judged_again"]
 
 
-def judged(promise: str, checkers: Sequence[Checker], history: History) -> Finding:
+def judged(
+    promise: str, checkers: Sequence[Checker], history: History, *, untrue: Sequence[str] | None = None
+) -> Finding:
     """The verdict of several checkers together on one promise.
 
-    What is said is what the checkers with the worst status say; the evidence of each is kept under its name.
+    What is said is what the checkers with the worst status say; the evidence of each is kept under its name. Of a record
+    that contradicts itself nothing is believed, what was seen to break as little as what was seen to hold.
+
+    `untrue`: what `contradictions` says of this history, where it was asked already.
     """
+    if untrue is None:
+        untrue = contradictions(history)
+    if untrue:
+        told = Verdict.rig_error(f"the record contradicts itself: {'; '.join(untrue)}", contradictions=list(untrue))
+        return Finding(promise=promise, scenario=history.scenario, verdict=told)
     verdicts = {type(checker).__name__: run_safely(checker, history) for checker in checkers}
     status = worst(verdict.status for verdict in verdicts.values())
     said = [verdict.measured for verdict in verdicts.values() if verdict.status is status]
@@ -37,7 +47,15 @@ def judge_record(promise: str, checkers: Sequence[Checker], history: History) ->
     }
 
 
-def judged_again(record: Mapping[str, Any], history: History) -> Finding:
-    """Repeat a judgement of a stored run. Raises ValueError for a checker this harness does not know."""
-    checkers = [from_description(description) for description in record["checkers"]]
-    return judged(str(record["promise"]), checkers, history)
+def judged_again(records: Sequence[Mapping[str, Any]], history: History) -> list[Finding]:
+    """Repeat what was judged of one scenario. Raises ValueError for a checker this harness does not know."""
+    untrue = contradictions(history) if records else ()
+    return [
+        judged(
+            str(record["promise"]),
+            [from_description(description) for description in record["checkers"]],
+            history,
+            untrue=untrue,
+        )
+        for record in records
+    ]

@@ -24,13 +24,13 @@ from harness import processes
 from harness.errors import BadInput, MissingPrerequisite
 from harness.folders import private_folder, runtime_dir
 
-__all__ = ["Listener", "PortLeases", "is_free", "listeners", "sockets_of", "who_listens"]
+__all__ = ["Listener", "PortLeases", "is_free", "listeners", "listeners_in", "sockets_of", "who_listens"]
 
 _LOWEST, _HIGHEST = 20_000, 32_767
 _FEWEST = 1_000
 
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
-_TABLES = {"tcp": socket.AF_INET, "tcp6": socket.AF_INET6}
+_TABLES = ("tcp", "tcp6")
 _LISTENING = 10
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
@@ -180,7 +180,24 @@ def listeners() -> list[Listener]:
     try:
         return [each for family in _FAMILIES for each in _asked_of_the_kernel(family)]
     except OSError:  # not Linux, or a kernel without this
-        return [each for name, family in _TABLES.items() for each in _read_from_table(name, family)]
+        tables = (Path("/proc/net", name) for name in _TABLES)
+        return [each for table in tables if table.exists() for each in listeners_in(table.read_text("ascii"))]
+
+
+def listeners_in(table: str) -> list[Listener]:
+    """Those in the text of /proc/net/tcp or tcp6, or of both: of this machine, or read in a container of it."""
+    found = []
+    for row in table.splitlines():
+        fields = row.split()
+        if len(fields) > 9 and fields[0].endswith(":") and int(fields[3], 16) == _LISTENING:
+            address, _, port = fields[1].partition(":")
+            # Each group of four bytes is printed as one number in the byte order of the machine.
+            words = [bytes.fromhex(address[at : at + 8]) for at in range(0, len(address), 8)]
+            order = -1 if sys.byteorder == "little" else 1
+            packed = b"".join(word[::order] for word in words)
+            family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
+            found.append(Listener(socket.inet_ntop(family, packed), int(port, 16), int(fields[9])))
+    return found
 
 
 def sockets_of(pids: Iterable[int]) -> set[int]:
@@ -234,22 +251,6 @@ def _asked_of_the_kernel(family: socket.AddressFamily) -> Iterator[Listener]:
                 address = body[8 : 8 + (16 if family == socket.AF_INET6 else 4)]
                 yield Listener(socket.inet_ntop(family, address), port, number)
                 at += (length + 3) & ~3
-
-
-def _read_from_table(name: str, family: socket.AddressFamily) -> Iterator[Listener]:
-    try:
-        rows = Path("/proc/net", name).read_text("ascii").splitlines()[1:]
-    except OSError:
-        return
-    for row in rows:
-        fields = row.split()
-        if int(fields[3], 16) == _LISTENING:
-            address, _, port = fields[1].partition(":")
-            # Each group of four bytes is printed as one number in the byte order of the machine.
-            words = [bytes.fromhex(address[at : at + 8]) for at in range(0, len(address), 8)]
-            order = -1 if sys.byteorder == "little" else 1
-            packed = b"".join(word[::order] for word in words)
-            yield Listener(socket.inet_ntop(family, packed), int(port, 16), int(fields[9]))
 
 
 def _ports_to_give() -> range:

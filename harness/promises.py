@@ -13,9 +13,19 @@ from types import MappingProxyType
 from harness.checkers import bounds
 from harness.model import Promise
 
-__all__ = ["CATALOGUE", "as_markdown", "matching", "promise"]
+__all__ = ["CATALOGUE", "NEEDS", "as_markdown", "matching", "promise", "why_left_out"]
 
 _TESTING = "Testing Your Distributed Setup"
+_TRY_ANOTHER = (
+    "try another instance (nginx: balancer.next_upstream; HAProxy: balancer.redispatch and balancer.retry_on)"
+)
+_NOTICE = (
+    "notice a loss soon (nginx: a low balancer.max_fails and balancer.fail_timeout_seconds; HAProxy: "
+    "balancer.check_interval_seconds and balancer.fall)"
+)
+_STORE = "Step 2: Configure Persistent Session Storage"
+_BALANCING = "Step 3: Configure Load Balancer"
+_ORCHESTRATION = "Architecture Patterns: Pattern 3: Container Orchestration"
 
 _ALL = (
     Promise(
@@ -30,9 +40,11 @@ _ALL = (
     Promise(
         id="instances.agree",
         sentence="Every instance runs the same version and configuration on the same database and session store.",
-        measured="what each instance says of itself at app.version, and a record written through each and read through each other",
-        bound="one answer from all instances; every written record is read everywhere",
-        broken_by="an instance with another version, secret, database or session store",
+        measured="what each instance says of itself at app.version; a record written through each and read through each other; "
+        "a setting that is changed through one instance, and then through another (journey.change, journey.see)",
+        bound=bounds.SETTING_IN_WORDS,
+        broken_by="an instance with another version, secret, database or session store; settings that an instance keeps in "
+        "memory",
         remedy="give every instance the same image or binary and the same environment",
         guide="Best Practices: DO 10, DON'T 5",
     ),
@@ -48,7 +60,8 @@ _ALL = (
     Promise(
         id="session.survives-instance-loss",
         sentence="People who are logged in stay logged in when the instance that served them is lost.",
-        measured="people log in through one instance, which is then killed, stopped and hung while they browse through the balancer",
+        measured="people log in through one instance, which is then killed, stopped, hung and (where it has a network of its "
+        "own) cut off while they browse through the balancer",
         bound="no acknowledged login is answered as logged out, and each is used again after the instance has returned",
         broken_by="sessions in the memory of one instance, or a secret that changes when an instance starts",
         remedy="keep sessions in Redis or Postgres, and the secret in the environment",
@@ -73,12 +86,127 @@ _ALL = (
         guide="Step 2: Configure Persistent Session Storage",
     ),
     Promise(
+        id="session.replay-after-logout",
+        sentence="The cookie of somebody who has logged out is worth nothing to whoever kept a copy.",
+        measured="cookies are copied, their owners log out, and the copies are shown to the balancer again and again, also after "
+        "the owners have logged in anew",
+        bound="no copy is recognised by anybody",
+        broken_by="a logout that only clears the cookie in the browser, or instances that remember sessions",
+        remedy="destroy the session in the shared store at logout, and ask that store at each request",
+        guide=_STORE,
+    ),
+    Promise(
+        id="session.fixation",
+        sentence="Whoever knew, or planted, somebody's cookie before they logged in is not logged in with it afterwards.",
+        measured="the cookies a person holds when the log-in form is shown are copied; the person logs in, and the copy is shown "
+        "to every instance",
+        bound="no instance recognises the copy",
+        broken_by="a log-in that marks the session of before as logged in, instead of beginning another",
+        remedy="give the session a new id at every log-in (express-session: req.session.regenerate; Django does it by itself)",
+        guide=_STORE,
+    ),
+    Promise(
+        id="session.counter",
+        sentence="What is counted in a session counts every step once, whichever instances take them.",
+        measured="several browsers of one person raise the counter of their session (journey.counter, which takes count) through "
+        "every instance at the same time",
+        bound="the last count is the first one and one for each acknowledged step; no count is told twice",
+        broken_by="an application that reads the number, adds to it, and writes it back",
+        remedy="have the store add: HINCRBY in Redis, UPDATE ... SET n = n + 1; or lock the session while a request changes it",
+        guide=_STORE,
+    ),
+    Promise(
+        id="session.concurrent-writes",
+        sentence="Two things that are put into one session at the same time are both there afterwards.",
+        measured="two browsers of one person each put something into their session (journey.remember) through different "
+        "instances at the same time, again and again; then each is looked for (journey.recall)",
+        bound="everything that was acknowledged is found",
+        broken_by="a session that is read as a whole when a request begins and written as a whole when it ends",
+        remedy="keep what changes by itself in a field of its own (a Redis hash, a table), or lock the session while a request "
+        "changes it",
+        guide=_STORE,
+    ),
+    Promise(
+        id="session.ttl",
+        sentence="A session that is used goes on, and one that nobody uses ends when it is said to, on every instance alike.",
+        measured="people on each instance go on using their session for longer than it lives unused (sessions.ttl_seconds), and "
+        "others leave theirs alone for as long",
+        bound="nobody who used their session in time is logged out, and nobody else is still logged in",
+        broken_by="a life that is counted from the log-in, or that differs from instance to instance",
+        remedy="renew the session at each use (express-session: rolling; Django: SESSION_SAVE_EVERY_REQUEST), with the same "
+        "setting on every instance",
+        guide=_STORE,
+    ),
+    Promise(
+        id="session.aborted-request",
+        sentence="Whoever leaves in the middle of a request is still logged in.",
+        measured="people ask for pages and change things through the balancer and close the connection before they are answered; "
+        "then they are looked up on every instance",
+        bound="everybody who was known everywhere before is known everywhere afterwards",
+        broken_by="a session that gets a new id at each use and gives up the old one before the new one has arrived; a lock that "
+        "is left behind",
+        remedy="let the old id be good for a moment after a new one was given, or change it at log-ins only",
+        guide=_STORE,
+    ),
+    Promise(
+        id="session.overload",
+        sentence="Whoever meets an instance that has too much to do is told so, and is still logged in.",
+        measured="one instance is given more slow requests than it works on at once (app.overloaded_at, app.slow); people who are "
+        "logged in ask it meanwhile, and afterwards",
+        bound="nobody is answered as logged out, meanwhile or afterwards",
+        broken_by="error pages that clear the cookie, or an overload that is answered with the log-in page",
+        remedy="answer an overload with 503 or 429 and Retry-After, and touch no cookie in an error",
+        guide="Best Practices: DO 5",
+    ),
+    Promise(
+        id="csrf.cross-instance",
+        sentence="A form that one instance gave can be posted to any other.",
+        measured="for each ordered pair of instances a person takes a token from the one and writes (journey.write) through the "
+        "other",
+        bound="every instance accepts the tokens of every other",
+        broken_by="CSRF tokens kept in the memory of one instance, or made with a secret of its own",
+        remedy="one CSRF secret for all instances, or the token in the shared session",
+        guide="Scaling Checklist: same SESSION_KEY and CSRF_SECRET",
+    ),
+    Promise(
+        id="login.cross-instance",
+        sentence="A log-in that began on one instance can be finished on any other.",
+        measured="for each ordered pair of instances a person gets the log-in form from the one, posts it to the other and goes on "
+        "at a third; so does whoever wanted a page before logging in (journey.detour)",
+        bound="everybody is logged in, and comes to the page they wanted",
+        broken_by="the state of a log-in (OAuth, OIDC), the page that was wanted, or a message for the next page in the memory of "
+        "one instance",
+        remedy="keep such things in the shared session, or in a signed cookie or field",
+        guide="Why It Works: Stateless Handlers",
+    ),
+    Promise(
+        id="cookie.flags",
+        sentence="The cookie of a session is kept from scripts, from other sites, and over https from being shown in clear.",
+        measured="the cookies of people who log in through the balancer; which of them make the session is seen by leaving one out",
+        bound="HttpOnly, SameSite (Lax or Strict) and, where the setup has TLS, Secure",
+        broken_by="a framework's defaults, or an application that does not know that people came over https",
+        remedy="set the flags where the session's cookie is set; let the application believe X-Forwarded-Proto of its balancer",
+        guide=_STORE,
+    ),
+    Promise(
+        id="isolation.identity",
+        sentence="Nobody is ever shown a page of somebody else.",
+        measured="many people browse at the same time through the balancer, on fresh and reused connections; every body is read "
+        "to its end and searched for the names of all others",
+        bound="no page names anybody but who asked for it",
+        broken_by="a page cached under its address alone, at the balancer or in the application, or a global that two requests "
+        "share",
+        remedy="never cache pages of people who are logged in (Cache-Control: no-store or private); keep what belongs to a request "
+        "with the request",
+        guide="Why It Works: Stateless Handlers",
+    ),
+    Promise(
         id="distribution.complete",
         sentence="Every instance gets traffic, and nobody else answers.",
         measured="the instances that answered requests sent through the balancer, each on its own connection",
         bound="every instance of the setup appears and no other",
         broken_by="an instance missing from the balancer's pool, or marked down for long",
-        remedy="list every instance in the balancer's upstream",
+        remedy="list every instance at the balancer: leave balancer.pool out, or complete it",
         guide=f"{_TESTING}: 3. Test Load Distribution",
     ),
     Promise(
@@ -88,16 +216,18 @@ _ALL = (
         "in flight above the least loaded one",
         bound=bounds.SHARE_IN_WORDS,
         broken_by="a wrong weight, accidental stickiness, an instance missing from the pool or often marked down",
-        remedy="check weights, the algorithm and fail timeouts in the balancer's upstream",
+        remedy="check weights, the algorithm, and for how long the balancer leaves an instance out",
         guide="Common Issues: Uneven load distribution",
     ),
     Promise(
         id="failover.kill",
         sentence="When an instance dies without warning, requests go on being answered.",
-        measured="open-loop traffic through the balancer while one instance is killed",
+        measured="open-loop traffic through the balancer while one instance is killed, and (where it has a memory limit of "
+        "its own) while one runs out of memory",
         bound=bounds.KILL_IN_WORDS,
         broken_by="a balancer that does not try another instance, or never takes the dead one out",
-        remedy="balancer.next_upstream with error and timeout; a low max_fails and fail_timeout",
+        remedy=f"{_TRY_ANOTHER}; {_NOTICE}; a short balancer.connect_timeout_seconds, where an address is gone with its "
+        "instance",
         guide=f"{_TESTING}: 4. Test Failover",
     ),
     Promise(
@@ -106,7 +236,7 @@ _ALL = (
         measured="open-loop traffic through the balancer while one instance is told to stop",
         bound=bounds.STOP_IN_WORDS,
         broken_by="an application that cuts what is in flight, or a balancer that does not try another instance",
-        remedy="finish what is in flight on the stop signal; balancer.next_upstream with error and timeout",
+        remedy=f"finish what is in flight on the stop signal; {_TRY_ANOTHER}",
         guide=f"{_TESTING}: 4. Test Failover",
     ),
     Promise(
@@ -114,17 +244,39 @@ _ALL = (
         sentence="When an instance stops answering but keeps its connections, requests go on being answered.",
         measured="open-loop traffic through the balancer while one instance is frozen",
         bound=bounds.HANG_IN_WORDS,
-        broken_by="a long read timeout at the balancer, or no limit on failures",
-        remedy="balancer.read_timeout_seconds just above the slowest honest answer; max_fails above 0",
+        broken_by="a long read timeout at the balancer, or a balancer that never takes an instance out",
+        remedy=f"balancer.read_timeout_seconds just above the slowest honest answer; {_TRY_ANOTHER}; {_NOTICE}",
         guide="Best Practices: DO 5",
+    ),
+    Promise(
+        id="failover.partition",
+        sentence="When an instance is cut off from the network, requests go on being answered.",
+        measured="open-loop traffic through the balancer while one instance runs on without a network: once in silence, once "
+        "with every connection refused",
+        bound=bounds.PARTITION_IN_WORDS,
+        broken_by="a long connect or read timeout at the balancer, or a balancer that does not try another instance",
+        remedy="balancer.connect_timeout_seconds of a second or less, balancer.read_timeout_seconds just above the slowest "
+        f"honest answer; {_TRY_ANOTHER}",
+        guide="Best Practices: DO 5",
+    ),
+    Promise(
+        id="failover.new-address",
+        sentence="An instance that comes back under a new address is used again, and nobody else answers in its place.",
+        measured="open-loop traffic through the balancer while one instance is replaced by one under another address, until it "
+        "answers there; who answers says the application itself, where app.instance_header names its header",
+        bound=bounds.NEW_ADDRESS_IN_WORDS,
+        broken_by="a balancer that looks up the names of instances only once, at its start",
+        remedy='balancer.resolve = "always"; or "when-told", where whoever replaces an instance reloads the balancer',
+        guide="Deployment Strategies: Zero-Downtime Deployment: 2. Using Docker",
     ),
     Promise(
         id="failover.rejoin",
         sentence="An instance that has returned is used again, and only when it can answer.",
         measured="traffic goes on after each fault is healed, until the returned instance answers through the balancer",
         bound=bounds.REJOIN_IN_WORDS,
-        broken_by="a long fail_timeout, or an instance that says ready before it is",
-        remedy="a short balancer.fail_timeout_seconds; /ready true only when requests can be served",
+        broken_by="a balancer that leaves it out for long, or an instance that says ready before it is",
+        remedy="leave an instance out for less long (nginx: balancer.fail_timeout_seconds; HAProxy: "
+        "balancer.check_interval_seconds and balancer.rise); /ready true only when requests can be served",
         guide="Health Checks",
     ),
     Promise(
@@ -137,6 +289,15 @@ _ALL = (
         guide="Deployment Strategies: Zero-Downtime Deployment",
     ),
     Promise(
+        id="rollout.bad-version",
+        sentence="A version that never becomes healthy is taken back by itself, and nobody meets it.",
+        measured="a version made to stay unhealthy (rollout.bad_env) is rolled out under open-loop traffic",
+        bound=bounds.TAKEN_BACK_IN_WORDS,
+        broken_by="no health check, so that a started container counts as a healthy one; an update that pauses or goes on",
+        remedy="give the service a health check that asks the ready path, and let a failed update be rolled back",
+        guide="Deployment Strategies: Zero-Downtime Deployment",
+    ),
+    Promise(
         id="shutdown.inflight",
         sentence="Requests in flight are finished when an instance is told to stop.",
         measured="slow requests are sent to one instance directly, which is then told to stop while they run",
@@ -144,6 +305,212 @@ _ALL = (
         broken_by="an application that exits at once on its stop signal, or is killed before it has finished",
         remedy="on the stop signal refuse new work and finish what is in flight; give it time before it is killed",
         guide="Best Practices: DO 9",
+    ),
+    Promise(
+        id="orchestrator.heals",
+        sentence="A replica that dies is replaced without anybody's help, and the others answer meanwhile.",
+        measured="open-loop traffic through the balancer while the container of one replica is killed",
+        bound=bounds.HEAL_IN_WORDS,
+        broken_by="a restart policy that does not restart, or a long delay; a balancer that looks names up only once",
+        remedy="restart on any exit after a short delay; have the balancer look the replicas up again and again",
+        guide=_ORCHESTRATION,
+    ),
+    Promise(
+        id="orchestrator.scales",
+        sentence="Replicas are added and removed under traffic, and nobody loses a request or a session.",
+        measured="open-loop traffic, with slow requests in flight, while the number of replicas is doubled and halved again",
+        bound=bounds.SCALE_IN_WORDS,
+        broken_by="a balancer that looks names up only once, sessions in memory, an application that exits at once",
+        remedy="have the balancer look the replicas up again and again; finish what is in flight on the stop signal",
+        guide=_ORCHESTRATION,
+    ),
+    Promise(
+        id="tls.redirect",
+        sentence="Whoever comes over http is sent to the same page over https, and loses nothing they have posted.",
+        measured="the balancer is asked over http to read and to post, with a path and a query",
+        bound=bounds.REDIRECT_IN_WORDS,
+        broken_by="a balancer that serves http as well, or redirects a POST with a status after which browsers ask with GET",
+        remedy="redirect everything: balancer.tls.redirect = 308",
+        guide=f"{_BALANCING}: Redirect to HTTPS",
+    ),
+    Promise(
+        id="tls.versions",
+        sentence="Connections are made with TLS that is still secure, and with HTTP/2 for whoever offers it.",
+        measured="handshakes with the balancer that offer one version each, with weak ciphers allowed for the old ones, and one "
+        "that offers HTTP/2; then one request in HTTP/2. The certificate must be signed by the authority of the run",
+        bound=bounds.VERSIONS_IN_WORDS,
+        broken_by="old versions left on for old clients, or HTTP/2 left off",
+        remedy='balancer.tls.versions = ["1.2", "1.3"]; balancer.tls.http2 = true',
+        guide=f"{_BALANCING}: listen 443 ssl http2",
+    ),
+    Promise(
+        id="headers.everywhere",
+        sentence="Every answer carries the security headers, whoever made it, also when it is an error.",
+        measured="a page and a missing page of each instance through the balancer, an answer over http, and the balancer's own "
+        "error while every instance is taken out",
+        bound="X-Frame-Options, X-Content-Type-Options and, over https where balancer.tls.hsts_seconds is given, "
+        "Strict-Transport-Security on each of them",
+        broken_by="headers that are only added to answers that are no errors, or only to those an instance made",
+        remedy='balancer.tls.security_headers = "always" (nginx: `add_header ... always`; HAProxy: `http-after-response`)',
+        guide=f"{_BALANCING}: Security headers",
+    ),
+    Promise(
+        id="edge.proto",
+        sentence="The application knows that people came over https.",
+        measured="each instance is asked through the balancer over https what it believes of the request (app.forwarded)",
+        bound="every instance says https",
+        broken_by="a balancer that does not tell, or an application that does not listen: links, redirects and cookies are then "
+        "made for http",
+        remedy='balancer.tls.forward with "X-Forwarded-Proto" in it; let the application believe its balancer',
+        guide=f"{_BALANCING}: Pass original headers",
+    ),
+    Promise(
+        id="edge.client-ip",
+        sentence="The application knows the address a person came from.",
+        measured="each instance is asked through the balancer what it believes (app.forwarded), natively from two addresses of "
+        "this machine; the truth is the address the balancer saw",
+        bound="every instance names the address the balancer saw, also in X-Real-IP where it tells that",
+        broken_by="a balancer that does not tell: to a limit on requests, or a log, everybody is then one and the same",
+        remedy='balancer.tls.forward with "X-Forwarded-For" and "X-Real-IP" in it; let the application believe its balancer',
+        guide=f"{_BALANCING}: Pass original headers",
+    ),
+    Promise(
+        id="edge.forged-headers",
+        sentence="Nobody can make the application believe that they came from elsewhere.",
+        measured="each instance is asked through the balancer by a client that claims another address and scheme in "
+        "X-Forwarded-For, X-Real-IP, Forwarded and X-Forwarded-Proto",
+        bound="no instance believes any of it",
+        broken_by="an application that believes the first address in X-Forwarded-For, which is the client's own word; a "
+        "balancer that hands on such headers as they came",
+        remedy="believe as many addresses from the end of X-Forwarded-For as there are balancers of your own; have the balancer "
+        "set the others anew (balancer.tls.forward)",
+        guide=f"{_BALANCING}: Pass original headers",
+    ),
+    Promise(
+        id="files.cross-instance",
+        sentence="A file that was handed in through one instance can be had from every other.",
+        measured="a person for each instance hands a file in there (journey.upload) and gets it back through each of them "
+        "(journey.download), asked directly",
+        bound="every acknowledged file is given back by every instance, with what was in it",
+        broken_by="files on the disk of the instance that took them",
+        remedy="keep files where all instances reach them: object storage such as S3, the database, or a volume they share",
+        guide="Best Practices: DON'T 3",
+    ),
+    Promise(
+        id="ids.unique",
+        sentence="A number that was given to one person is given to nobody else, whichever instance gives it.",
+        measured="many people on each instance are given numbers (journey.number) at the same time",
+        bound="no number is given twice",
+        broken_by="a counter in the memory of each instance",
+        remedy="have the database give the numbers (a sequence, an identity column), or use random ids (UUID)",
+        guide="Why It Works: Stateless Handlers",
+    ),
+    Promise(
+        id="ratelimit.shared",
+        sentence="A limit holds for all instances together.",
+        measured="one person after the other does what is limited (journey.limited, app.rate_limit), more often through each "
+        "instance than all together allow, all at the same time",
+        bound="no more are accepted than the limit in one window; a person at its end may be accepted twice as often, the "
+        "next one may not",
+        broken_by="a limiter that counts in the memory of each instance",
+        remedy="count where all instances look: in Redis (INCR and EXPIRE), in the database, or at the balancer",
+        guide="Why It Works: Stateless Handlers",
+    ),
+    Promise(
+        id="post.idempotency-key",
+        sentence="A request that is sent again with the same key has one effect, whichever instance it reaches.",
+        measured="the same key is sent through every instance (journey.once), first one after the other, then through all at "
+        "the same time",
+        bound="every answer to one key names the same effect, or says that the key was used",
+        broken_by="keys remembered in the memory of each instance, or looked up before they are written down",
+        remedy="write the key and its effect down in one transaction, under a unique constraint all instances share",
+        guide="Why It Works: Stateless Handlers",
+    ),
+    Promise(
+        id="consistency.unique",
+        sentence="Of two people who ask for the same name at the same moment, one gets it.",
+        measured="the same account is registered (journey.register) through all instances at the same time, again and again "
+        "with others",
+        bound="one registration of a name is acknowledged at most",
+        broken_by="an application that looks whether a name is free, and writes it afterwards",
+        remedy="a unique constraint in the database, and its refusal told to the person",
+        guide="Step 1: Configure PostgreSQL (Shared Database)",
+    ),
+    Promise(
+        id="consistency.counter",
+        sentence="A number that many raise at the same time counts every one of them.",
+        measured="many people raise one number (journey.tally) through every instance at the same time",
+        bound="afterwards it has been raised as often as was acknowledged",
+        broken_by="an application that reads a number, adds to it, and writes it back",
+        remedy="have the database add: UPDATE ... SET n = n + 1, INCR in Redis; or lock the row that is read",
+        guide="Step 1: Configure PostgreSQL (Shared Database)",
+    ),
+    Promise(
+        id="jobs.once",
+        sentence="What is to be done at regular times is done once, and not once by each instance.",
+        measured="the application tells which jobs were run, for which time and by whom (app.jobs); several times are seen",
+        bound="no time has more than one run",
+        broken_by="a scheduler that runs in each instance",
+        remedy="claim each run in the database (a unique constraint on its time), or let a lock that expires choose who runs",
+        guide="Why It Works: Stateless Handlers",
+    ),
+    Promise(
+        id="jobs.failover",
+        sentence="When the instance that did the regular jobs is lost, another one does them.",
+        measured="the instance that ran the last job is killed, and another one is asked what was run (app.jobs)",
+        bound=bounds.JOBS_RESUME_IN_WORDS,
+        broken_by="a leader that is chosen once, or a lock that is never given back",
+        remedy="a lock that expires unless it is renewed, or a claim on each run in the database",
+        guide="Best Practices: DO 8",
+    ),
+    Promise(
+        id="ws.fanout",
+        sentence="What one person says is heard by everybody who is connected, whichever instance they are connected to.",
+        measured="two people are connected to each instance by WebSocket (app.websocket); one of the two says something",
+        bound=bounds.HEARD_IN_WORDS,
+        broken_by="messages that are handed on within the process that got them",
+        remedy="hand them on through what all instances share: publish/subscribe in Redis, LISTEN and NOTIFY in Postgres, a queue",
+        guide=f"{_BALANCING}: WebSocket support",
+    ),
+    Promise(
+        id="keepalive.idle-race",
+        sentence="No request is sent on a connection that the instance is about to end.",
+        measured="each instance is asked once on a connection that is then left idle, for as long as the balancer would keep it "
+        "(balancer.keepalive_seconds)",
+        bound="no instance ends an idle connection before the balancer does, unless it had said so with its answer",
+        broken_by="an application server that ends idle connections sooner (5 s in many) than the balancer (60 s in nginx)",
+        remedy="have the application keep idle connections for longer than the balancer: its keep-alive timeout above "
+        "balancer.keepalive_seconds",
+        guide="Best Practices: DO 5",
+    ),
+    Promise(
+        id="boot.n-way",
+        sentence="All instances can start at the same moment, also on an empty database.",
+        measured="all instances are stopped, the database is emptied, and all are started at once; when the setup was booted as "
+        "well",
+        bound="every instance becomes ready at its first start",
+        broken_by="migrations that every instance runs at its start, and that cannot run twice at the same time",
+        remedy="run migrations once, before the instances start; or under a lock (pg_advisory_lock)",
+        guide="Step 4: Run Multiple Instances",
+    ),
+    Promise(
+        id="ready.truthful",
+        sentence="An instance that cannot serve does not say that it is ready.",
+        measured="the database is stopped; every instance is asked to do what needs it, and whether it is ready (app.ready)",
+        bound=bounds.READY_IN_WORDS,
+        broken_by="a ready path that answers 200 whatever is away",
+        remedy="have the ready path ask the database and the session store, with a short timeout; have the health path ask nobody",
+        guide="Health Checks",
+    ),
+    Promise(
+        id="errors.status",
+        sentence="What could not be done is not answered as if it had been.",
+        measured="the database is stopped; every instance is asked to do what needs it",
+        bound="no such answer has a status that means success",
+        broken_by="an error page that is sent with status 200",
+        remedy="send errors with their status (503 and Retry-After where something is away): balancers, probes and programs read "
+        "nothing else",
+        guide="Health Checks",
     ),
 )
 
@@ -199,8 +566,47 @@ This page is made from the catalogue: `harness promises --markdown > docs/promis
 _GROUPS = {
     "instances": "Are all instances up, and are they one application?",
     "session": "Do people stay logged in, and do they stay logged out?",
+    "csrf": "Is a form that one instance gave good for all of them?",
+    "login": "Is a log-in that one instance began good for all of them?",
+    "cookie": "Is a session's cookie guarded?",
+    "isolation": "Does everybody see their own pages alone?",
     "distribution": "Does load spread?",
     "failover": "Is the loss of an instance survived?",
     "rollout": "Does a deploy cost anybody a request?",
     "shutdown": "Is what was begun finished?",
+    "orchestrator": "Does whoever keeps the replicas running do so?",
+    "tls": "Is the way in secure?",
+    "headers": "Is every answer as guarded as the others?",
+    "edge": "Does the application know who comes, and how?",
+    "files": "Is a file that one instance took everybody's?",
+    "ids": "Is a number given once?",
+    "ratelimit": "Is a limit one limit?",
+    "post": "Is what is sent twice done once?",
+    "jobs": "Is what is done regularly done, and once?",
+    "ws": "Are all who are connected in one room?",
+    "keepalive": "Are idle connections ended in the right order?",
+    "boot": "Do all come up?",
+    "ready": "Is what instances say of themselves true?",
+    "errors": "Are errors told as errors?",
+    "consistency": "Does what happens at the same time end as if it had not?",
 }
+
+
+NEEDS: Mapping[str, str] = MappingProxyType(
+    {
+        "instances": "it asks and breaks single instances, which this platform does not let one do",
+        "new-version": "its instances are not the harness's to replace",
+        "database": "its database is not the harness's to stop or to empty",
+        "cut-off": "its nodes have no network of their own to be cut off from: --platform docker has",
+        "out-of-memory": "its nodes have no memory limit of their own: --platform docker gives them one",
+        "new-address": "its instances keep their addresses: --platform docker gives them new ones",
+        "tls": "its balancer has certificates of its own, which the harness has no reason to believe",
+        "orchestrator": "nobody but the harness itself replaces instances there: --platform swarm does",
+    }
+)
+"""What a scenario may need of a platform, and why a promise is not judged where it is missing."""
+
+
+def why_left_out(need: str, platform: str) -> str:
+    """Why a promise that needs this is not judged on a platform that has it not."""
+    return f"{platform}: {NEEDS[need]}"

@@ -33,7 +33,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("harness", "verification of a distributed setup")
     group.addoption("--setup", metavar="FILE", help="the setup file to verify (default: the reference setup)")
     group.addoption("--instances", type=int, metavar="N", help="run this many instances, whatever the file says")
-    group.addoption("--platform", default="auto", choices=("auto", "native"), help="where the nodes run")
+    group.addoption(
+        "--platform",
+        default="auto",
+        choices=("auto", "native", "docker", "swarm", "compose"),
+        help="where the nodes run",
+    )
+    group.addoption("--compose", action="append", metavar="FILE", help="the compose project to verify")
+    group.addoption("--scale", action="append", metavar="SERVICE=N", help="run a service of it N times")
+    group.addoption("--attach", metavar="PROJECT", help="a compose project that runs already, as it is")
     group.addoption("--seed", type=int, metavar="N", help="repeat the choices of an earlier run")
     group.addoption("--report", metavar="FOLDER", help="where results are written (default: reports)")
     group.addoption("--promise", action="append", metavar="ID", help="only promises that match, such as 'failover.*'")
@@ -42,6 +50,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "promise(id): the promise this scenario judges")
+    config.addinivalue_line("markers", "needs(ability, ...): what the platform must be able to do for this scenario")
 
 
 @pytest.hookimpl(trylast=True)
@@ -51,7 +60,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     door = _door(config)
     with _usage_errors():
-        kept, left = door.choose([(item, _promise_of(item)) for item in items])
+        kept, left = door.choose([(item, _promise_of(item)) for item in items], needs=_needs_of)
     items[:] = kept
     config.hook.pytest_deselected(items=left)
 
@@ -90,6 +99,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.section("promises")
         for line in (*promise_lines(opened.door.result), "", *closing_lines(opened.door.result)):
             terminalreporter.write_line(line)
+        for warning in opened.door.warnings:
+            terminalreporter.write_line(f"warning: {warning}")
 
 
 class Judge:
@@ -203,6 +214,10 @@ def _door(config: pytest.Config) -> Door:
         with _usage_errors():
             wishes = Wishes(
                 setup=Path(config.getoption("--setup")) if config.getoption("--setup") else None,
+                platform=config.getoption("--platform"),
+                compose=tuple(Path(file) for file in config.getoption("--compose") or ()),
+                scale=tuple(config.getoption("--scale") or ()),
+                attach=config.getoption("--attach"),
                 instances=config.getoption("--instances"),
                 seed=config.getoption("--seed"),
                 reports=Path(config.getoption("--report") or "reports"),
@@ -229,3 +244,7 @@ class _usage_errors:  # noqa: N801  # reads as a statement: with _usage_errors()
 def _promise_of(item: pytest.Item) -> str | None:
     marker = item.get_closest_marker("promise")
     return str(marker.args[0]) if marker is not None and marker.args else None
+
+
+def _needs_of(item: pytest.Item) -> frozenset[str]:
+    return frozenset(str(need) for marker in item.iter_markers("needs") for need in marker.args)

@@ -7,8 +7,10 @@ is used when a run ends well, and by `sweep` for runs that lost their reaper too
 Whose a process is, is found out in five ways, because no one of them is enough: the list of leases, the groups and
 sessions these lead, their descendants, the mark in the environment (a process started a moment before its lease
 was written, or that made a session of its own), and a working folder inside the run's private folder (servers that
-write over their environment). Must not: import anything but the standard library and the lowest floor (it starts
-beside every run), touch a process that is not the run's, or remove results.
+write over their environment). What a run made on a container engine is found there by its labels.
+
+Must not: import anything but the standard library and the lowest floor (it starts beside every run), touch a process
+that is not the run's, or remove results.
 """
 
 from __future__ import annotations
@@ -53,6 +55,7 @@ _CLEAN_UP_SECONDS = 10.0
 _BETWEEN_LOOKS_SECONDS = 0.02
 _LAST_BREATH_SECONDS = 1.0
 _PARENT_LOOK_SECONDS = 0.25
+_ENGINE_SETTLES_SECONDS = 1.0
 
 
 class Lease(NamedTuple):
@@ -78,6 +81,10 @@ class Record(NamedTuple):
     scratch: Path
     results: Path
     leases: tuple[Lease, ...]
+    engines: tuple[str, ...] = ()
+    """Where the container engines are that the run used."""
+    borrowed: tuple[Mapping[str, Any], ...] = ()
+    """Containers of somebody else that the run broke for a while: what `engine.Borrowed` says of each."""
 
 
 class CleanedUp(NamedTuple):
@@ -114,11 +121,17 @@ def read_record(path: Path) -> Record | None:
     if not facts or facts[0].get("t") != "run":
         return None
     leases: dict[int, Lease] = {}
+    engines: list[str] = []
+    borrowed: list[Mapping[str, Any]] = []
     for fact in facts[1:]:
         if fact["t"] == "lease":
             leases[fact["pid"]] = Lease(fact["name"], fact["pid"], fact["started"])
         elif fact["t"] == "returned" and fact["pid"] in leases:
             leases[fact["pid"]] = leases[fact["pid"]]._replace(returned=True)
+        elif fact["t"] == "engine":
+            engines.append(fact["url"])
+        elif fact["t"] == "borrowed":
+            borrowed.append({key: value for key, value in fact.items() if key != "t"})
     head = facts[0]
     return Record(
         path=path,
@@ -130,14 +143,25 @@ def read_record(path: Path) -> Record | None:
         scratch=Path(head["scratch"]),
         results=Path(head["results"]),
         leases=tuple(leases.values()),
+        engines=tuple(engines),
+        borrowed=tuple(borrowed),
     )
 
 
-def clean_up(record: Record, *, trust_old_groups: bool, within_seconds: float = _CLEAN_UP_SECONDS) -> CleanedUp:
-    """Kill every process of a run, and when none is left remove its private folder. What goes wrong is reported.
+def clean_up(
+    record: Record,
+    *,
+    trust_old_groups: bool,
+    harness_was_killed: bool = True,
+    within_seconds: float = _CLEAN_UP_SECONDS,
+) -> CleanedUp:
+    """Kill every process of a run and remove its containers; when none is left remove its private folder.
+
+    What goes wrong is reported.
 
     `trust_old_groups`: whether a group whose leader has ended is still the run's. True right after the harness
     ended; hours later the number may have been given to somebody else's group, and the other ways must do.
+    `harness_was_killed`: a container engine may still be at what it was told, so what it has is looked at longer.
     The leases are read again at each turn, because the harness may have written the last one as it died.
     """
     killed: dict[int, str] = {}
@@ -176,7 +200,21 @@ def clean_up(record: Record, *, trust_old_groups: bool, within_seconds: float = 
         stuck += _remove_scratch(record.scratch)
     with suppress(OSError):  # not empty: then it holds results, and these are never removed
         record.results.rmdir()
-    return CleanedUp(tuple(killed.values()), tuple(stuck))
+    removed: list[str] = []
+    for url in record.engines:
+        from harness import engine  # most runs have no containers
+
+        settle = _ENGINE_SETTLES_SECONDS if harness_was_killed else 0.0
+        done = engine.remove_run(record.run, url=url, scratch=record.scratch.name, settle_seconds=settle)
+        removed += done.names
+        stuck += done.problems
+    if record.borrowed and harness_was_killed:
+        from harness import engine
+
+        # Long after, it may be at rest because somebody wants that.
+        told = (engine.give_back(engine.Borrowed(**each), start=trust_old_groups) for each in record.borrowed)
+        stuck += [problem for problem in told if problem is not None]
+    return CleanedUp((*killed.values(), *removed), tuple(stuck))
 
 
 def _name_of(process: Process, record: Record) -> str:
@@ -216,8 +254,10 @@ def _belonging(record: Record, *, trust_old_groups: bool) -> dict[int, Process]:
 
 def _is_marked(process: Process, record: Record) -> bool:
     environment = processes.environment_of(process.pid)
-    if environment.get(SCRATCH_MARK) == str(record.scratch):
-        return True
+    folder = environment.get(SCRATCH_MARK)
+    if folder is not None:
+        # Ids of runs repeat where two have records of their own; their folders never do.
+        return folder == str(record.scratch)
     if environment.get(RUN_MARK) == record.run and processes.owner_of(process.pid) == os.geteuid():
         return True
     # Somebody who looks into a run with a shell is spared: nodes have no terminal.

@@ -11,7 +11,7 @@ from harness.errors import BadInput, JournalError
 from harness.judging import judged_again
 from harness.model import Finding
 from harness.reporting import RunResult, read_results
-from harness.traffic import read_journal
+from harness.traffic import read_journal, uncollected
 
 __all__ = ["rejudge"]
 
@@ -22,17 +22,18 @@ def rejudge(folder: Path) -> RunResult:
     Raises:
         BadInput: it is not the folder of a run, or one of another version.
     """
-    try:
-        stored = read_results(folder)
-        journal = read_journal(folder / "history.jsonl")
-    except JournalError as problem:
-        raise BadInput(f"{folder} cannot be judged again: {problem}") from problem
-    findings: list[Finding] = []
-    facts: Mapping[str, Any] = {}
-    for scenario in journal.scenarios.values():
-        facts = scenario.history.setup or facts
+    with uncollected():
         try:
-            findings += [judged_again(record, scenario.history) for record in scenario.judged]
+            stored = read_results(folder)
+            journal = read_journal(folder / "history.jsonl")
+        except JournalError as problem:
+            raise BadInput(f"{folder} cannot be judged again: {problem}") from problem
+        findings: list[Finding] = []
+        facts: Mapping[str, Any] = {}
+        try:
+            for scenario in journal.scenarios.values():
+                facts = scenario.history.setup or facts
+                findings += judged_again(scenario.judged, scenario.history)
         except ValueError as problem:
             raise BadInput(f"{folder} was judged by another version of the harness: {problem}") from problem
     # A scenario that could not be carried out left nothing to judge: that it failed stays true.

@@ -6,8 +6,14 @@ from dataclasses import dataclass
 from random import Random
 
 from harness import clock
-from harness.cluster import Cluster, Instance
+from harness.cluster import Cluster
+from harness.edge import Edge
+from harness.errors import HarnessError
+from harness.layouts import Instance
 from harness.model import History, Look
+from harness.replicas import Replicas
+from harness.session_life import SessionLife
+from harness.shared import Shared
 from harness.visitors import Visitors
 
 __all__ = ["Scene"]
@@ -26,6 +32,30 @@ class Scene:
     @property
     def history(self) -> History:
         return self.visitors.history
+
+    @property
+    def replicas(self) -> Replicas:
+        """The instances that an orchestrator keeps: for scenarios that need one."""
+        replicas = self.cluster.replicas
+        if replicas is None:
+            raise HarnessError(f"{self.name} is about replicas, and this platform has no orchestrator to keep any")
+        self.cluster.tampered = True
+        return replicas
+
+    @property
+    def edge(self) -> Edge:
+        """The balancer as it is seen from outside: for scenarios that need TLS."""
+        return Edge(self.cluster)
+
+    @property
+    def shared(self) -> Shared:
+        """What the instances keep together, used through each of them."""
+        return Shared(cluster=self.cluster, visitors=self.visitors, random=self.random)
+
+    @property
+    def sessions(self) -> SessionLife:
+        """What people do with their sessions in single trials."""
+        return SessionLife(cluster=self.cluster, visitors=self.visitors, random=self.random)
 
     def any_instance(self) -> Instance:
         """One instance of the balancer's pool, chosen by the seed."""

@@ -12,17 +12,29 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from types import MappingProxyType
 from typing import Any
 
 from harness import __version__, clock
 from harness.cluster import Cluster, boot
-from harness.diagnosis import diagnose
+from harness.diagnosis import diagnose, promise_in_own_words
 from harness.errors import HarnessError, NodeNeverReady, NothingTested
 from harness.journeys import compile_journeys
 from harness.judging import judge_record, judged
+from harness.layouts import Choice
 from harness.model import Checker, FaultWindow, Finding, History, Look, RolloutStep, Verdict
 from harness.promises import CATALOGUE
-from harness.reporting import PromiseResult, Redactor, RunHeader, RunResult, View, merge, progress_text, write_results
+from harness.reporting import (
+    PromiseResult,
+    Redactor,
+    RunHeader,
+    RunResult,
+    View,
+    merge,
+    progress_text,
+    write_page,
+    write_results,
+)
 from harness.scene import Scene
 from harness.setup import Environment, Setup
 from harness.traffic import Journal, Traffic, read_history, read_journal
@@ -33,11 +45,13 @@ __all__ = ["Story", "Verification"]
 
 Story = Callable[[Scene], None]
 _PROGRESS_EVERY_SECONDS = 0.25
-_PLATFORM = "native"
 
 
 class Verification:
     """A setup, running, with what was recorded and concluded so far. `open` it, and `close` it whatever happens."""
+
+    _platform_facts: Mapping[str, Any] = MappingProxyType({})
+    """What is only known when it is laid out."""
 
     def __init__(
         self,
@@ -49,9 +63,14 @@ class Verification:
         view: View,
         command: str,
         planned: Mapping[str, int],
+        choice: Choice,
+        left_out: Mapping[str, str],
     ) -> None:
-        """`planned`: how many scenarios will judge each promise; `command` repeats the run with its seed."""
+        """`planned`: how many scenarios will judge each promise; `command` repeats the run with its seed; `left_out`:
+        promises that cannot be judged on this platform, with the reason."""
         self._setup = setup
+        self._choice = choice
+        self._left_out = left_out
         self._environment = environment
         self._seed = seed
         self._reports = reports
@@ -65,6 +84,7 @@ class Verification:
         self._note = ""
         self._redactor = Redactor()
         self._node_seconds: dict[str, float] = {}
+        self._known: tuple[Mapping[str, tuple[str, int]], Mapping[str, str]] = {}, {}
         self.workspace: Workspace
         self.cluster: Cluster
         self.journal: Journal
@@ -106,17 +126,25 @@ class Verification:
             self.cluster = stack.enter_context(
                 boot(
                     self._setup,
+                    platform=self._choice.platform,
                     workspace=self.workspace,
                     environment=self._environment,
                     hide=self._hide,
                     on_ready=self._node_is_ready,
+                    say=self._view.preparing,
                 )
             )
             self._view.up(self.cluster.up_seconds)
             self.cluster.recorder = self._write_down
+            self._platform_facts = self.cluster.layout.facts
             self.traffic = self._new_traffic()
             self.traffic.start()
             stack.callback(self.traffic.close)
+            if self.cluster.replicas is not None:
+                # They come and go under other addresses, and who answers is told by these.
+                self.cluster.replicas.listen(lambda names: self.traffic.retarget(self._targets, names))
+                stack.callback(self.cluster.replicas.listen, None)
+            self.cluster.moved = self._retarget
             stack.callback(self._start_progress())
             self._stack = stack.pop_all()
 
@@ -147,16 +175,31 @@ class Verification:
         }
         if setup.app.slow is not None:
             journeys[SLOW] = {"steps": [{"get": setup.app.slow, "expect": {"status": 200}}]}
+        targets, names = self._known = self._targets, cluster.whos()
         return Traffic(
             journal=self.journal.path,
             journeys=compile_journeys(journeys, values=["seconds"]),
-            targets={"balancer": (cluster.nginx.host, cluster.nginx.port)}
-            | {instance.name: (instance.host, instance.port) for instance in cluster.instances},
-            names={instance.address: instance.name for instance in cluster.instances},
+            targets=targets,
+            names=names,
             timeout_seconds=setup.traffic.timeout_seconds,
             seed=self._seed,
+            secure={} if (secure := cluster.layout.balancer.secure) is None else {"balancer": secure.authority},
             version_header=setup.app.version_header,
+            instance_header=setup.app.instance_header,
         )
+
+    @property
+    def _targets(self) -> Mapping[str, tuple[str, int]]:
+        """Where visitors can be sent."""
+        layout = self.cluster.layout
+        return {"balancer": layout.entrance} | {instance.name: instance.target for instance in layout.instances}
+
+    def _retarget(self) -> None:
+        """Tell the traffic who is who, where that can change."""
+        known = self._targets, self.cluster.whos()
+        if known != self._known:
+            self._known = known
+            self.traffic.retarget(*known)
 
     def _start_progress(self) -> Callable[[], None]:
         """Tell the view now and then how the traffic fares. Returns what ends it."""
@@ -193,13 +236,15 @@ class Verification:
         nodes = ["postgres"] * (setup.postgres is not None) + ["redis"] * (setup.redis is not None)
         return RunHeader(
             setup=setup.name,
-            platform=_PLATFORM,
+            platform=self._choice.platform,
+            why_platform=self._choice.why,
+            notes=self._choice.notes,
             balancer=f"{setup.balancer.kind} {setup.balancer.algorithm}",
             instances=setup.app.instances,
             sessions=setup.sessions.store,
             seed=self._seed,
             promises=tuple(self._planned),
-            nodes=(*nodes, setup.balancer.kind, *setup.app.names),
+            nodes=self._choice.nodes or (*nodes, setup.balancer.kind, *setup.app.names),
         )
 
     @property
@@ -209,22 +254,28 @@ class Verification:
         balancer = setup.balancer
         return {
             "name": setup.name,
-            "platform": _PLATFORM,
+            "platform": self._choice.platform,
             "balancer": balancer.kind,
             "algorithm": balancer.algorithm,
-            # The workers share what they know of the instances (the upstream's zone): they choose as one.
+            # Workers (nginx, by the upstream's zone) and threads (HAProxy) share what they know: they choose as one.
             "balancer_workers": 1,
             "pool": list(setup.pool),
-            "max_fails": balancer.max_fails,
-            "fail_timeout_seconds": balancer.fail_timeout_seconds,
-            "next_upstream": list(balancer.next_upstream),
+            **{key: _plain(getattr(balancer, key)) for key in balancer.ONLY[balancer.kind]},
             "read_timeout_seconds": balancer.read_timeout_seconds,
             "connect_timeout_seconds": balancer.connect_timeout_seconds,
+            "resolve": balancer.resolve,
             "session_store": setup.sessions.store,
+            "session_ttl_seconds": setup.sessions.ttl_seconds,
+            "overloaded_at": setup.app.overloaded_at,
             "rollout": setup.rollout.kind,
             "drain": setup.rollout.drain,
             "timeout_seconds": setup.traffic.timeout_seconds,
             "has_slow_path": setup.app.slow is not None,
+            "keepalive_seconds": balancer.keepalive_seconds if balancer.keepalive else None,
+            "rate_limit": None if setup.app.rate_limit is None else setup.app.rate_limit.model_dump(mode="json"),
+            "jobs": None if setup.app.jobs is None else setup.app.jobs.model_dump(mode="json"),
+            "tls": None if balancer.tls is None else balancer.tls.model_dump(mode="json", exclude={"port"}),
+            **self._platform_facts,
         }
 
     # -- scenarios --------------------------------------------------------------------------------------------
@@ -246,6 +297,7 @@ class Verification:
                 "seed": self._seed,
                 "instances": list(self.cluster.names),
                 "setup": self.facts,
+                "unix_less_clock": round(clock.wall().timestamp() - clock.now(), 6),
             }
         )
         self.traffic.begin_scenario(name)
@@ -319,7 +371,7 @@ class Verification:
         result = RunResult(
             run_id=self.workspace.run_id,
             setup=self._setup.name,
-            platform=_PLATFORM,
+            platform=self._choice.platform,
             balancer=self.header.balancer,
             instances=self._setup.app.instances,
             sessions=self._setup.sessions.store,
@@ -329,9 +381,11 @@ class Verification:
             command=self._command,
             results=self.workspace.results,
             findings=diagnose(self._findings, facts=self.facts, looks=looks),
-            promises=tuple(CATALOGUE[promise] for promise in self._planned),
+            promises=tuple(promise_in_own_words(CATALOGUE[promise], self.facts) for promise in self._planned),
             planned=self._planned,
             waived=dict(self._setup.promises.waived),
+            left_out=self._left_out,
+            statistics=self.cluster.balancer_statistics(),
             complete=complete,
             seconds=seconds,
             boot_seconds=self.cluster.up_seconds,
@@ -341,12 +395,20 @@ class Verification:
         write_results(result, redactor=self._redactor)
         return result
 
+    def write_page(self, result: RunResult) -> None:
+        """The report of a run that is over, closed, and has its logs. Raises HarnessError: it cannot be made."""
+        write_page(result.results, redactor=self._redactor)
+
     def _timings(self, histories: Iterable[History]) -> Mapping[str, float]:
         """Where the time went besides the boot: open-loop traffic, less what it waited for, and those waits."""
         waits = dict(self.cluster.waits)
         spans = [(pace.begin, pace.end) for history in histories for pace in history.paces]
         under_traffic = waits.get("drains", 0.0) + waits.get("recovery of instances", 0.0)
         return {"traffic": max(0.0, covered_seconds(spans) - under_traffic), **waits}
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def clean_history(journal: Path, *, redactor: Redactor) -> None:

@@ -9,24 +9,34 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from random import Random
+from uuid import UUID
 
 from harness import clock
-from harness.cluster import Cluster, Instance
+from harness.checkers.measures import who_answered
+from harness.cluster import Cluster
 from harness.errors import NothingTested, WaitTimeout
+from harness.layouts import Instance
 from harness.model import Answer, History, Look, Outcome
-from harness.traffic import Result, Stream, Task, Traffic
+from harness.traffic import CookieSeen, Result, Stream, Task, Traffic
 from harness.waiting import wait_until
 
-__all__ = ["SLOW", "Browsing", "Visitor", "Visitors"]
+__all__ = ["BROWSE", "SLOW", "Browsing", "Visitor", "Visitors", "new_record"]
 
 BALANCER = "balancer"
-_BROWSE = {"whoami": 0.7, "write": 0.15, "read": 0.15}
+BROWSE: Mapping[str, float] = {"whoami": 0.7, "write": 0.15, "read": 0.15}
+"""How much of what people do under load, by journey, as far as the setup declares it."""
 _BOTH_CONNECTIONS = {"fresh": 0.5, "reused": 0.5}
 _LOOK_EVERY_SECONDS = 0.25
 _SHORT_WAIT_SECONDS = 0.05
 _IN_FLIGHT_PER_INSTANCE = 3.0
 SLOW = "slow"
 """The journey that the harness makes of the setup's slow path."""
+
+
+def new_record(random: Random) -> str:
+    """An id that nothing else has, of the seed's."""
+    return str(UUID(int=random.getrandbits(128), version=4))
 
 
 @dataclass(frozen=True)
@@ -164,6 +174,28 @@ class Visitors:
     def _perform(self, tasks: Sequence[Task]) -> list[Result]:
         return self._traffic.perform(tasks)
 
+    # -- for what several people do at the same time ----------------------------------------------------------
+
+    def newcomers(self, count: int) -> list[str]:
+        """`count` people who have done nothing yet, by their names for `perform`."""
+        return self._traffic.new_visitors(count)
+
+    def other_browsers(self, of: str, count: int) -> list[str]:
+        """`count` more browsers of one person, with no cookies yet; recorded under the person's name."""
+        return self._traffic.copy_visitors([of] * count, cookies=False)
+
+    def copies_of(self, people: Sequence[str], *, without: str | None = None) -> list[str]:
+        """Another browser of each, holding the same cookies as they are now (but for one); recorded under the owner's name."""
+        return self._traffic.copy_visitors(people, without=without)
+
+    def cookies_of(self, people: Sequence[str]) -> list[tuple[CookieSeen, ...]]:
+        """The cookies each holds now, without their values."""
+        return self._traffic.cookies(people)
+
+    def perform(self, tasks: Sequence[Task]) -> list[Result]:
+        """Each visitor's tasks one after the other, and all visitors at the same time."""
+        return self._traffic.perform(tasks, concurrency=max(1, len({task.visitor for task in tasks})))
+
     # -- under load -------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -186,7 +218,7 @@ class Visitors:
 
         Where the setup names a slow path, that is asked for short waits, so that several are always in flight.
         """
-        each = _IN_FLIGHT_PER_INSTANCE * len(self._cluster.instances)
+        each = _IN_FLIGHT_PER_INSTANCE * len(self._cluster.names)
         if self._has_slow:
             stream = self._slow("spread", rate=each / _SHORT_WAIT_SECONDS, via=BALANCER, seconds=_SHORT_WAIT_SECONDS)
         else:
@@ -201,6 +233,23 @@ class Visitors:
         with self._running(*streams) as browsing:
             yield browsing
 
+    @contextmanager
+    def flood(self, instance: Instance, *, per_second: float, seconds_each: float) -> Iterator[Browsing]:
+        """So many requests per second by nobody in particular, to one instance directly, each answered after a while."""
+        stranger = self._traffic.new_visitors(1)
+        with self._running(
+            Stream(
+                name="flood",
+                rate=per_second,
+                journeys={SLOW: 1.0},
+                visitors=stranger,
+                via=instance.name,
+                connections={"fresh": 1.0},
+                values={"seconds": f"{seconds_each:g}"},
+            )
+        ) as browsing:
+            yield browsing
+
     @property
     def _has_slow(self) -> bool:
         return self._cluster.setup.app.slow is not None
@@ -208,7 +257,7 @@ class Visitors:
     def _browsing_journeys(self) -> Mapping[str, float]:
         """What the setup has of looking, writing and reading; who only looks does only that."""
         known = self._cluster.setup.journey
-        return {journey: share for journey, share in _BROWSE.items() if journey in known}
+        return {journey: share for journey, share in BROWSE.items() if journey in known}
 
     def _stream(self, name: str, *, rate: float, journeys: Mapping[str, float]) -> Stream:
         return Stream(
@@ -249,7 +298,7 @@ class Browsing:
         """Let it go on for a while."""
         clock.sleep(seconds)
 
-    def run_until_answered_by(self, instance: Instance, *, times: int, within_seconds: float) -> None:
+    def run_until_answered_by(self, instance: Instance | str, *, times: int, within_seconds: float) -> None:
         """Let it go on until the instance has answered so often through the balancer, or the bound has passed.
 
         That it never answered is for a checker to say, from the history.
@@ -257,8 +306,9 @@ class Browsing:
         since = clock.now()
 
         def answered() -> bool:
-            asked = (op for op in self._history().operations if op.via == BALANCER and op.due >= since)
-            return sum(op.instance == instance.name and op.available for op in asked) >= times
+            history = self._history()
+            asked = (op for op in history.operations if op.via == BALANCER and op.due >= since)
+            return sum(op.available and who_answered(op, history.instances) == str(instance) for op in asked) >= times
 
         with suppress(WaitTimeout):
             wait_until(

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from harness import clock, processes
+from harness import clock, engine, processes
 from harness.errors import BadInput, HarnessError, MissingPrerequisite
 from harness.folders import cache_dir, private_folder, runtime_dir
 from harness.reaper import (
@@ -38,7 +38,7 @@ from harness.reaper import (
 )
 from harness.waiting import patience
 
-__all__ = ["Workspace", "sweep"]
+__all__ = ["Workspace", "dead_runs", "place_for_runs", "sweep"]
 
 _IN_MEMORY = Path("/dev/shm")  # noqa: S108 - only asked whether it has room; the folder made in it is private
 _ROOM_IN_MEMORY_BYTES = 512 << 20
@@ -57,6 +57,7 @@ class Workspace:
         self._lock = lock
         self._writing = threading.Lock()
         self._leases: dict[int, Lease] = {}
+        self._engines: set[str] = set()
         self._reaper: subprocess.Popen[bytes] | None = None
         self._pipe = -1
         self._process = os.getpid()
@@ -83,7 +84,7 @@ class Workspace:
         """
         runs = private_folder((runtime or runtime_dir()) / "runs")
         cached = cache_dir(cache)
-        scratch = _place_for_scratch() / f"{SCRATCH_PREFIX}{secrets.token_hex(4)}"
+        scratch = place_for_runs() / f"{SCRATCH_PREFIX}{secrets.token_hex(4)}"
         reports = reports.absolute()
         began = clock.wall()
         plain = f"{began:%Y-%m-%d-%H%M}-{seed}"
@@ -148,7 +149,7 @@ class Workspace:
         # A child that was forked from us holds this object as well, and must not end the run of its parent.
         if self._closed or os.getpid() != self._process:
             return
-        done = clean_up(self._record, trust_old_groups=True)
+        done = clean_up(self._record, trust_old_groups=True, harness_was_killed=False)
         if not done.problems:
             self._record.path.unlink(missing_ok=True)
         if self.results.exists():
@@ -272,6 +273,24 @@ class Workspace:
         if self._leases.pop(pid, None) is not None:
             self._write({"t": "returned", "pid": pid})
 
+    def uses_engine(self, url: str) -> None:
+        """Write down that the run makes things on this container engine; to be called before it makes the first.
+
+        Raises:
+            HarnessError: it cannot be written.
+        """
+        if url not in self._engines:
+            self._write({"t": "engine", "url": url})
+            self._engines.add(url)
+
+    def borrows(self, borrowed: engine.Borrowed) -> None:
+        """Write down that a container is somebody else's and has to be as it was, however the run ends.
+
+        Raises:
+            HarnessError: it cannot be written.
+        """
+        self._write({"t": "borrowed", **borrowed._asdict()})
+
     def _write(self, fact: Mapping[str, Any]) -> None:
         line = (json.dumps(fact) + "\n").encode()
         with self._writing:
@@ -313,14 +332,43 @@ class Workspace:
 # -- after dead runs -------------------------------------------------------------------------------------------
 
 
-def sweep(*, runtime: Path | None = None) -> list[str]:
+def sweep(*, runtime: Path | None = None, engine_url: str | None = None) -> list[str]:
     """End and remove what runs left whose harness is gone; a sentence for each such run. Living runs are not touched.
 
-    A reaper that is at work is waited for, briefly.
+    A reaper that is at work is waited for, briefly. With a container engine, also what is left there of runs whose
+    record is lost, or was another user's.
     """
     runs = private_folder((runtime or runtime_dir()) / "runs")
     done = (_sweep_run(path) for path in sorted(runs.glob("*.jsonl")))
-    return [sentence for sentence in done if sentence is not None]
+    sentences = [sentence for sentence in done if sentence is not None]
+    if engine_url is not None:
+        with suppress(HarnessError):  # no engine that could have something
+            sentences += [_sweep_engine(left, engine_url) for left in engine.runs_left(engine_url)]
+    return sentences
+
+
+def dead_runs(*, runtime: Path | None = None, engine_url: str | None = None) -> list[str]:
+    """The runs that `sweep` would end and remove now, by their ids. Nothing is done to them."""
+    found = set()
+    for path in (private_folder((runtime or runtime_dir()) / "runs")).glob("*.jsonl"):
+        with suppress(FileNotFoundError):  # put away in this moment
+            lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                record = read_record(path)
+                if record is not None and _lock_dead(path, lock, within_seconds=0.0):
+                    found.add(record.run)
+            finally:
+                os.close(lock)
+    if engine_url is not None:
+        with suppress(HarnessError):  # no engine that could have something
+            found |= {left.run for left in engine.runs_left(engine_url)}
+    return sorted(found)
+
+
+def _sweep_engine(left: engine.RunLeft, url: str) -> str:
+    done = engine.remove_run(left.run, url=url, scratch=left.scratch)
+    removed = f"removed {', '.join(done.names) or 'its networks and volumes'}"
+    return f"run {left.run}, whose harness is gone and whose record is lost: {'; '.join((removed, *done.problems))}"
 
 
 def _sweep_run(path: Path) -> str | None:
@@ -399,8 +447,11 @@ def _reserve(plain: str, *, reports: Path, runs: Path) -> tuple[str, Path, Path,
         return run_id, results, path, lock
 
 
-def _place_for_scratch() -> Path:
-    """Memory when there is plenty, because databases start several times faster on it; else the temporary folder."""
+def place_for_runs() -> Path:
+    """Where a run has its data: memory when there is plenty, because databases start several times faster on it.
+
+    Else the temporary folder. Raises MissingPrerequisite when that has no room.
+    """
     if os.access(_IN_MEMORY, os.W_OK | os.X_OK) and _free_bytes(_IN_MEMORY) >= _ROOM_IN_MEMORY_BYTES:
         return _IN_MEMORY.resolve()
     place = Path(tempfile.gettempdir()).resolve()

@@ -42,6 +42,9 @@ def main(arguments: list[str], environ: dict[str, str]) -> int:
 if __name__ == "__main__":
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(0))  # until it serves there is nothing to finish
+    # Names are looked up by threads, of which uvloop has four. Without a network each lookup hangs for seconds; when it is
+    # back, those that go through at once must not wait for them.
+    os.environ.setdefault("UV_THREADPOOL_SIZE", "32")
     # A quarter of the time to load goes into looking for garbage among what is loaded. On again once it serves.
     gc.disable()
     raise SystemExit(main(sys.argv[1:], dict(os.environ)))

@@ -6,30 +6,31 @@ Must not: talk to Postgres or Redis itself, or keep anything between two request
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from functools import wraps
-from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from reference_app import shared_pages
 from reference_app.database import NoteWritten
 from reference_app.errors import UnavailableError
+from reference_app.forwarding import addresses
+from reference_app.overload import Limiter
 from reference_app.pages import dashboard_page, login_page, message_page, register_page
-from reference_app.security import Signer, new_token
+from reference_app.session_pages import basket, basket_item, fill_basket, wanted_page
 from reference_app.sessions import Session
 from reference_app.site import Site
+from reference_app.visit import COOKIE, Visit, scheme_of, see, signed_in, site_of
 
 __all__ = ["create_app"]
 
-_COOKIE = "session_id"
-_BODY_BYTES = 64 * 1024
+logger = logging.getLogger(__name__)
+
 _LONGEST_SLEEP_SECONDS = 30.0
 _EMAIL = re.compile(r"[^@\s\0]{1,100}@[^@\s\0]{1,150}")
 _PASSWORD_LENGTH = range(8, 201)
@@ -51,6 +52,11 @@ def create_app(site: Site) -> ASGIApp:
             Route("/notes", write_note, methods=["POST"]),
             Route("/notes/{id}", read_note),
             Route("/counter", count, methods=["POST"]),
+            Route("/basket", basket),
+            Route("/basket", fill_basket, methods=["POST"]),
+            Route("/basket/{id}", basket_item),
+            *shared_pages.ROUTES,
+            Route("/forwarded", forwarded),
             Route("/health", health),
             Route("/ready", ready),
             Route("/slow", slow),
@@ -59,7 +65,8 @@ def create_app(site: Site) -> ASGIApp:
         exception_handlers={UnavailableError: unavailable},
     )
     app.state.site = site
-    return Envelope(site.wrap(app), site)
+    limited = Limiter(app, most_in_flight=site.settings.most_in_flight)
+    return Envelope(site.wrap(limited), site)
 
 
 class Envelope:
@@ -87,103 +94,27 @@ class Envelope:
         await self._app(scope, receive, send_in_envelope)
 
 
-# Who is it?
-
-
-@dataclass(frozen=True)
-class Visit:
-    """One request and the browser it came from. The token is a fresh one if the cookie held none that we signed."""
-
-    request: Request
-    site: Site
-    signer: Signer
-    token: str
-    is_new: bool
-
-    @classmethod
-    async def of(cls, request: Request) -> Visit:
-        site = _site(request)
-        signer = await site.signer()
-        token = signer.unsign(request.cookies.get(_COOKIE, ""))
-        return cls(request, site, signer, token or new_token(), is_new=token is None)
-
-    @property
-    def csrf(self) -> str:
-        """What the forms of this browser carry."""
-        return self.signer.csrf(self.token)
-
-    def sign_in(self, response: Response, token: str) -> Response:
-        """Give the browser this token."""
-        secure = self.site.settings.cookie_secure
-        response.set_cookie(_COOKIE, self.signer.sign(token), path="/", httponly=True, samesite="lax", secure=secure)
-        return response
-
-    async def form(self) -> dict[str, str]:
-        """The fields of the urlencoded body. Raises HTTPException 413 if it is large, 400 if it is no text."""
-        state = self.request.state
-        if not hasattr(state, "form"):
-            body = b""
-            async for chunk in self.request.stream():
-                body += chunk
-                if len(body) > _BODY_BYTES:
-                    raise HTTPException(413, f"At most {_BODY_BYTES} bytes.")
-            try:
-                state.form = dict(parse_qsl(body.decode(), keep_blank_values=True, errors="strict"))
-            except ValueError:
-                raise HTTPException(400, "The form is not UTF-8 text.") from None
-        form: dict[str, str] = state.form
-        return form
-
-    async def refuse_forged(self) -> None:
-        """Raises HTTPException 403 for a POST that was not made from a page of this very browser."""
-        given = self.request.headers.get("x-csrf-token") or (await self.form()).get("csrf_token", "")
-        if self.is_new or not self.signer.is_csrf(given, self.token):
-            raise HTTPException(403, "This form is not from your session. Load the page again.")
-
-
-def signed_in(page: Callable[[Visit, Session], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-    """A page only for people with a session, and a POST only from one of our own pages."""
-
-    @wraps(page)
-    async def endpoint(request: Request) -> Response:
-        visit = await Visit.of(request)
-        session = None if visit.is_new else await visit.site.sessions.find(visit.token)
-        if session is None:
-            return _see("/login")  # the cookie stays as it is: the log-in page replaces one that is not ours
-        if request.method == "POST":
-            await visit.refuse_forged()
-        return await page(visit, session)
-
-    return endpoint
-
-
-def _site(request: Request) -> Site:
-    site: Site = request.app.state.site
-    return site
-
-
-def _see(path: str) -> Response:
-    return RedirectResponse(path, 303)
-
-
 # Registering, logging in and out
 
 
 async def home(_request: Request) -> Response:
-    return _see("/dashboard")
+    return see("/dashboard")
 
 
 async def register_form(request: Request) -> Response:
-    return await _credentials_form(request, register_page)
+    visit = await Visit.of(request)
+    return _to_whoever_comes(visit, register_page(csrf=visit.csrf))
 
 
 async def login_form(request: Request) -> Response:
-    return await _credentials_form(request, login_page)
-
-
-async def _credentials_form(request: Request, page: Callable[..., str]) -> Response:
     visit = await Visit.of(request)
-    response = HTMLResponse(page(csrf=visit.csrf))
+    wanted = wanted_page(request)
+    detour = await visit.site.begin_detour(wanted) if wanted is not None else ""
+    return _to_whoever_comes(visit, login_page(csrf=visit.csrf, detour=detour))
+
+
+def _to_whoever_comes(visit: Visit, page: str) -> Response:
+    response = HTMLResponse(page)
     return visit.sign_in(response, visit.token) if visit.is_new else response
 
 
@@ -204,7 +135,7 @@ async def register(request: Request) -> Response:
         return HTMLResponse(register_page(csrf=visit.csrf, email=email, problem=problem), 400)
     if not await site.database.add_person(email, await site.passwords.hash(password)):
         return HTMLResponse(register_page(csrf=visit.csrf, email=email, problem="This email is registered."), 409)
-    return _see("/login")
+    return see("/login")
 
 
 async def login(request: Request) -> Response:
@@ -214,18 +145,22 @@ async def login(request: Request) -> Response:
     right = await site.passwords.verify(password[: _PASSWORD_LENGTH[-1]], person.password if person else None)
     if person is None or not right:
         return HTMLResponse(login_page(csrf=visit.csrf, email=email, problem="Wrong email or password."), 401)
-    # A new token: whoever knew, or planted, the one from before the log-in has nothing.
-    token = await site.sessions.begin(Session(person_id=person.id, email=person.email))
-    await site.sessions.end(visit.token)
-    return visit.sign_in(_see("/dashboard"), token)
+    detour = (await visit.form()).get("detour", "")
+    wanted = await site.end_detour(detour) if detour else "/dashboard"
+    if wanted is None:
+        page = message_page("Start again", "We do not know any more which page you wanted. Log in again.")
+        return HTMLResponse(page, 400)
+    token = await site.log_in(Session(person_id=person.id, email=person.email), visit.token)
+    if detour:
+        await site.leave_notice(token, "You are logged in. Here is the page you wanted.")
+    return visit.sign_in(see(wanted), token)
 
 
 @signed_in
 async def logout(visit: Visit, _session: Session) -> Response:
     await visit.site.log_out(visit.token)
-    response = _see("/login")
-    secure = visit.site.settings.cookie_secure
-    response.delete_cookie(_COOKIE, path="/", httponly=True, samesite="lax", secure=secure)
+    response = see("/login")
+    response.delete_cookie(COOKIE, path="/", **visit.site.cookie_flags(secure=visit.is_secure))
     return response
 
 
@@ -262,10 +197,29 @@ async def read_note(visit: Visit, session: Session) -> Response:
 @signed_in
 async def count(visit: Visit, _session: Session) -> Response:
     value = await visit.site.sessions.count(visit.token)
-    return _see("/login") if value is None else JSONResponse({"count": value})
+    return see("/login") if value is None else JSONResponse({"count": value})
 
 
 # For those who operate it
+
+
+async def forwarded(request: Request) -> Response:
+    """What is believed of this very request, and what it came with."""
+    peer = request.client.host if request.client else ""
+    said = {
+        name: request.headers.getlist(name)
+        for name in ("x-forwarded-for", "x-forwarded-proto", "x-real-ip", "forwarded")
+        if name in request.headers
+    }
+    return JSONResponse(
+        {
+            "client": site_of(request).client_of(addresses(said.get("x-forwarded-for", []), peer=peer)),
+            "proto": scheme_of(request),
+            "peer": peer,
+            "real_ip": ", ".join(said.get("x-real-ip", [])) or None,
+            "headers": said,
+        }
+    )
 
 
 async def health(_request: Request) -> Response:
@@ -274,7 +228,7 @@ async def health(_request: Request) -> Response:
 
 
 async def ready(request: Request) -> Response:
-    reasons = await _site(request).why_not_ready()
+    reasons = await site_of(request).why_not_ready()
     return JSONResponse({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
 
@@ -291,10 +245,11 @@ async def slow(request: Request) -> Response:
 
 
 async def version(request: Request) -> Response:
-    return JSONResponse(await _site(request).describe())
+    return JSONResponse(await site_of(request).describe())
 
 
-async def unavailable(_request: Request, _error: Exception) -> Response:
+async def unavailable(request: Request, error: Exception) -> Response:
     """Says so at once. Sets no cookie: people are still logged in when the dependency is back."""
+    logger.warning("%s %s: %s", request.method, request.url.path, error)
     page = message_page("Back in a moment", "Something this page needs did not answer. Try again.")
     return HTMLResponse(page, 503, headers={"Retry-After": "1"})

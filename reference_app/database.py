@@ -15,9 +15,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
+from weakref import WeakKeyDictionary
 
 import psycopg
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, sql
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
@@ -32,6 +33,7 @@ Connection = AsyncConnection[TupleRow]
 # Three instances with this pool, and the same again during a rollout, stay below Postgres' usual 100.
 _POOL_SIZE = 8
 _ANSWER_SECONDS = 2.0
+_IDLE_SECONDS = 1.0
 _START_SECONDS = 30.0
 _CONNECT_SECONDS = 2
 # Any number will do, as long as all instances use the same.
@@ -80,8 +82,10 @@ class NoteWritten(Enum):
 class Database:
     """A pool of connections in autocommit mode, and the statements of the application."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, more_tables: str = "") -> None:
+        """`more_tables`: made after those of this module."""
         self._url = url
+        self._schema = _SCHEMA + more_tables
         self._pool = AsyncConnectionPool(
             url,
             min_size=1,
@@ -92,8 +96,18 @@ class Database:
             reconnect_timeout=1,
             kwargs={"autocommit": True, "connect_timeout": _CONNECT_SECONDS},
         )
+        self._last_used: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
         self.identity = "unknown"
         """Which database this is, however it was reached. Known once open."""
+
+    def apart(self) -> Database:
+        """The same database, by connections of its own: nobody who waits for a page is to stand behind what is done in the
+        background and hangs."""
+        return Database(self._url)
+
+    async def connect(self) -> None:
+        """Open the pool alone: the database is known to be there, and has its tables."""
+        await self._pool.open()
 
     async def open(self) -> None:
         """Wait until the database answers, make what tables are missing, open the pool. Raises StartError."""
@@ -113,20 +127,23 @@ class Database:
                     told = True
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, 0.2)
-        await self._pool.open()
+        await self.connect()
 
     async def close(self) -> None:
         await self._pool.close(timeout=1)
 
     async def _prepare(self) -> None:
         async with await AsyncConnection.connect(self._url, connect_timeout=_CONNECT_SECONDS) as connection:
-            # IF NOT EXISTS alone is not safe when several instances start on an empty database at once.
-            await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_SCHEMA_LOCK,))
-            await connection.execute(_SCHEMA)
+            await self._make_tables(connection)
             cursor = await connection.execute(_IDENTITY)
             row = await cursor.fetchone()
             assert row is not None
             self.identity = "postgres:{}/{}/{}".format(*row)
+
+    async def _make_tables(self, connection: Connection) -> None:
+        # IF NOT EXISTS alone is not safe when several instances start on an empty database at once.
+        await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_SCHEMA_LOCK,))
+        await connection.execute(self._schema)
 
     @asynccontextmanager
     async def connection(self, *, within_seconds: float = _ANSWER_SECONDS) -> AsyncIterator[Connection]:
@@ -134,7 +151,7 @@ class Database:
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + within_seconds
         try:
-            async with self._pool.connection(timeout=within_seconds) as connection:
+            async with self._fresh_connection(give_up_at) as connection:
                 # Cancelling the statement would ask the server, and wait for the very server that does not answer.
                 cutting = loop.call_at(give_up_at, _cut, connection)
                 try:
@@ -145,6 +162,42 @@ class Database:
             late = loop.time() >= give_up_at
             seen = f"no answer within {within_seconds:g} s" if late else str(error).partition("\n")[0]
             raise UnavailableError(f"database: {seen}") from error
+
+    @asynccontextmanager
+    async def _fresh_connection(self, give_up_at: float) -> AsyncIterator[Connection]:
+        """One that was used a moment ago, or is new.
+
+        While it is idle a connection can die without our hearing of it: when the network was gone, the database gave
+        up, and its word for that was lost. The statement that finds out would be somebody's request.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            async with self._pool.connection(timeout=give_up_at - loop.time()) as connection:
+                used = self._last_used.setdefault(connection, loop.time())
+                if loop.time() - used > _IDLE_SECONDS:
+                    await connection.close()  # the pool makes another one instead
+                    continue
+                try:
+                    yield connection
+                finally:
+                    self._last_used[connection] = loop.time()
+                return
+
+    async def notifications(self, channel: str) -> AsyncIterator[str | None]:
+        """What is told on a channel from now on, on a connection of its own; first None, as soon as it is listened to.
+
+        Raises UnavailableError when the connection ends.
+        """
+        try:
+            async with await AsyncConnection.connect(
+                self._url, autocommit=True, connect_timeout=_CONNECT_SECONDS
+            ) as connection:
+                await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+                yield None
+                async for notification in connection.notifies():
+                    yield notification.payload
+        except psycopg.OperationalError as error:
+            raise UnavailableError(f"database: {str(error).partition(chr(10))[0]}") from error
 
     async def ping(self, *, within_seconds: float) -> None:
         """Return if the database answers. Raises UnavailableError."""

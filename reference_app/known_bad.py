@@ -1,13 +1,14 @@
 """Faults people really ship, each behind a switch (KNOWN_BAD=name,name), so that a harness can prove it finds them.
 
-The only module that is wrong on purpose; it replaces parts of the good application and never the other way round.
+Beside `known_bad_shared` the only module that is wrong on purpose; it replaces parts of the good application and never the
+other way round.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import TypeVar, cast
@@ -16,6 +17,8 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from reference_app.errors import SettingsError
+from reference_app.known_bad_sessions import SITES
+from reference_app.known_bad_shared import SHARED_SWITCHES
 from reference_app.security import Signer, new_token
 from reference_app.server import GracefulServer, Parts
 from reference_app.site import Site
@@ -129,6 +132,25 @@ class _ReadyBeforeWarmUp(Site):
         return super().wrap(not_warm_yet)
 
 
+class _NeverReady(Site):
+    async def why_not_ready(self) -> list[str]:
+        return [*await super().why_not_ready(), "this version is broken"]
+
+    def wrap(self, app: ASGIApp) -> ASGIApp:
+        async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["path"] in ("/ready", "/version"):
+                await app(scope, receive, send)
+            else:
+                await PlainTextResponse("broken", 500)(scope, receive, send)
+
+        return super().wrap(broken)
+
+
+class _FirstForwardedFor(Site):
+    def client_of(self, chain: Sequence[str]) -> str:
+        return chain[0]
+
+
 class _ExitAtOnce(GracefulServer):
     def ask_to_stop(self) -> None:
         os._exit(0)
@@ -154,6 +176,11 @@ SWITCHES = {
         "/ready says yes at once, and for the first second (or WARM_UP_SECONDS, if longer) every page answers 500.",
         _with_site(_ReadyBeforeWarmUp),
     ),
+    "never-ready": Switch("/ready says no for ever, and every page answers 500.", _with_site(_NeverReady)),
+    "first-forwarded-for": Switch(
+        "The first address in X-Forwarded-For is believed, which is the client's own word.",
+        _with_site(_FirstForwardedFor),
+    ),
     "exit-at-once": Switch(
         "The stop signal ends the process at once; what is in flight is cut.", _with_server(_ExitAtOnce)
     ),
@@ -161,4 +188,6 @@ SWITCHES = {
         "The stop signal closes the listener first; the time for the balancer to notice comes too late.",
         _with_server(_ListenerClosedEarly),
     ),
+    **{name: Switch(sentence, _with_site(site)) for name, (sentence, site) in SITES.items()},
+    **{name: Switch(sentence, _with_site(site)) for name, (sentence, site) in SHARED_SWITCHES.items()},
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-__all__ = ["dashboard_page", "login_page", "message_page", "register_page"]
+__all__ = ["basket_page", "dashboard_page", "login_page", "message_page", "register_page"]
 
 
 def _page(title: str, body: str) -> str:
@@ -18,10 +18,14 @@ def _csrf_field(csrf: str) -> str:
     return f'<input type="hidden" name="csrf_token" value="{escape(csrf)}">'
 
 
-def _credentials_form(action: str, button: str, *, csrf: str, email: str, problem: str) -> str:
+def _detour_field(detour: str) -> str:
+    return f'\n<input type="hidden" name="detour" value="{escape(detour)}">' if detour else ""
+
+
+def _credentials_form(action: str, button: str, *, csrf: str, email: str, problem: str, detour: str = "") -> str:
     said = f'<p role="alert">{escape(problem)}</p>\n' if problem else ""
     return (
-        f'{said}<form method="post" action="{action}">\n{_csrf_field(csrf)}\n'
+        f'{said}<form method="post" action="{action}">\n{_csrf_field(csrf)}{_detour_field(detour)}\n'
         f'<label>Email <input type="email" name="email" value="{escape(email)}" required></label>\n'
         '<label>Password <input type="password" name="password" minlength="8" required></label>\n'
         f"<button>{escape(button)}</button>\n</form>"
@@ -33,8 +37,8 @@ def register_page(*, csrf: str, email: str = "", problem: str = "") -> str:
     return _page("Register", f'{form}\n<p><a href="/login">Log in</a></p>')
 
 
-def login_page(*, csrf: str, email: str = "", problem: str = "") -> str:
-    form = _credentials_form("/login", "Log in", csrf=csrf, email=email, problem=problem)
+def login_page(*, csrf: str, email: str = "", problem: str = "", detour: str = "") -> str:
+    form = _credentials_form("/login", "Log in", csrf=csrf, email=email, problem=problem, detour=detour)
     return _page("Log in", f'{form}\n<p><a href="/register">Register</a></p>')
 
 
@@ -48,6 +52,17 @@ def dashboard_page(*, csrf: str, email: str) -> str:
         "<button>Write note</button>\n</form>\n"
         f'<form method="post" action="/counter">\n{field}\n<button>Count</button>\n</form>\n'
         f'<form method="post" action="/logout">\n{field}\n<button>Log out</button>\n</form>',
+    )
+
+
+def basket_page(*, csrf: str, email: str, notice: str) -> str:
+    said = f'<p role="status">{escape(notice)}</p>\n' if notice else ""
+    return _page(
+        "Basket",
+        f"{said}<p>The basket of <strong>{escape(email)}</strong>.</p>\n"
+        f'<form method="post" action="/basket">\n{_csrf_field(csrf)}\n'
+        '<label>Id <input name="id" required></label>\n<label>Text <input name="text" required></label>\n'
+        "<button>Put in</button>\n</form>",
     )
 
 

@@ -36,6 +36,15 @@ class Signer:
         token, _, signature = cookie.rpartition(".")
         return token if token and self._same(signature, self._mac("cookie", token)) else None
 
+    def seal(self, text: str) -> str:
+        """Something to be kept by the browser, and believed when it comes back."""
+        return f"{text}.{self._mac('seal', text)}"
+
+    def unseal(self, sealed: str) -> str | None:
+        """What was sealed, or None if it was not with this secret."""
+        text, _, signature = sealed.rpartition(".")
+        return text if self._same(signature, self._mac("seal", text)) else None
+
     def csrf(self, token: str) -> str:
         """What a form of this session must carry. Nothing is kept: every instance can check it."""
         return self._mac("csrf", token)

@@ -31,9 +31,6 @@ __all__ = ["GracefulServer", "Parts", "run"]
 logger = logging.getLogger(__name__)
 
 _IN_FLIGHT_SECONDS = 30.0
-# Longer than balancers keep idle connections (nginx: 60 s). If the application closed one first, a request might
-# be on its way on it.
-_IDLE_CONNECTION_SECONDS = 75
 # A connection accepted just before the listener closed has not sent its request yet.
 _LAST_ARRIVALS_SECONDS = 0.05
 _CUT_SHORT = 1
@@ -51,13 +48,13 @@ class GracefulServer(uvicorn.Server):
                 host=settings.host,
                 port=settings.port,
                 http="httptools",
-                ws="none",
+                ws="websockets-sansio",
                 lifespan="off",
                 log_config=None,
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
-                timeout_keep_alive=_IDLE_CONNECTION_SECONDS,
+                timeout_keep_alive=settings.keep_alive_seconds,
             )
         )
         self.site = site

@@ -34,12 +34,22 @@ class Settings:
     session_seconds: int = 1800
     """A session nobody used for this long is over."""
     cookie_secure: bool = False
+    """Always, also where nobody says that a request came over https."""
+    proxy_hops: int = 0
+    """How many balancers of our own a request goes through: so much of what it says of its way is believed."""
     app_version: str = "1"
     instance: str
     drain_seconds: float = 0.3
     """From the stop signal until no new connection is accepted: time for a balancer to notice."""
     warm_up_seconds: float = 0.0
     """How long after its start an instance is not ready yet."""
+    most_in_flight: int = 128
+    """Requests one instance works on at once; what is more is answered with 503 at once."""
+    job_seconds: float = 0.0
+    """The time between two runs of what is done at regular times; 0 is never."""
+    keep_alive_seconds: int = 75
+    """How long an idle connection is kept. Longer than balancers do (nginx: 60 s): were it ended here first, a request might
+    be on its way on it."""
     password_cost: int = 14
     """scrypt's N as a power of two. Each step doubles time and memory: 14 takes 16 MiB."""
     known_bad: tuple[str, ...] = ()
@@ -59,10 +69,14 @@ class Settings:
             session_store=store,
             session_seconds=int(reader.number("SESSION_SECONDS", 1800, at_least=1, at_most=10**8, whole=True)),
             cookie_secure=_SWITCHES[reader.one_of("COOKIE_SECURE", "0", tuple(_SWITCHES))],
+            proxy_hops=int(reader.number("PROXY_HOPS", 0, at_least=0, at_most=10, whole=True)),
             app_version=reader.header_safe("APP_VERSION", "1"),
             instance=reader.header_safe("INSTANCE", f"{socket.gethostname()}:{port}"),
             drain_seconds=reader.number("DRAIN_SECONDS", 0.3, at_least=0, at_most=60),
             warm_up_seconds=reader.number("WARM_UP_SECONDS", 0, at_least=0, at_most=600),
+            most_in_flight=int(reader.number("MOST_IN_FLIGHT", 128, at_least=1, at_most=10**6, whole=True)),
+            job_seconds=reader.number("JOB_SECONDS", 0, at_least=0, at_most=86_400),
+            keep_alive_seconds=int(reader.number("KEEP_ALIVE_SECONDS", 75, at_least=1, at_most=3600, whole=True)),
             password_cost=int(reader.number("PASSWORD_COST", 14, at_least=4, at_most=20, whole=True)),
             known_bad=tuple(name for part in environ.get("KNOWN_BAD", "").split(",") if (name := part.strip())),
         )

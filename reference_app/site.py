@@ -8,26 +8,47 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from collections.abc import Sequence
+from typing import Literal, TypedDict
 
 from starlette.types import ASGIApp
 
+from reference_app import jobs, shared
 from reference_app.database import Database
 from reference_app.errors import UnavailableError
+from reference_app.forwarding import believed_address
+from reference_app.jobs import Jobs
+from reference_app.live import Live
 from reference_app.security import Passwords, Signer
-from reference_app.sessions import make_sessions
+from reference_app.sessions import Session, make_sessions
 from reference_app.settings import Settings
+from reference_app.shared import Shared
 
-__all__ = ["Site"]
+__all__ = ["CookieFlags", "Site"]
 
 _READY_SECONDS = 1.0
+_NOTICE = "notice"
+
+
+class CookieFlags(TypedDict):
+    """The attributes of a cookie that guard it."""
+
+    httponly: bool
+    samesite: Literal["lax", "strict", "none"] | None
+    secure: bool
 
 
 class Site:
     """Made from the settings, opened before the first request, closed after the last."""
 
+    TABLES = shared.TABLES + jobs.TABLES
+
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.database = Database(settings.database_url)
+        self.database = self.make_database()
+        self.shared = self.make_shared()
+        self.jobs = self.make_jobs()
+        self.live = self.make_live()
         self.sessions = make_sessions(settings, self.database)
         self.passwords = Passwords(settings.password_cost)
         self.draining = False
@@ -36,13 +57,29 @@ class Site:
         """On the event loop's clock."""
         self._signer = Signer(settings.secret_key)
 
+    def make_database(self) -> Database:
+        return Database(self.settings.database_url, more_tables=self.TABLES)
+
+    def make_shared(self) -> Shared:
+        return Shared(self.database)
+
+    def make_live(self) -> Live:
+        return Live(self.database)
+
+    def make_jobs(self) -> Jobs:
+        settings = self.settings
+        return Jobs(self.database, instance=settings.instance, every_seconds=settings.job_seconds)
+
     async def open(self) -> None:
         """Return when requests can be served. Raises StartError."""
         await self.database.open()
+        self.jobs.start()
         self.opened_at = asyncio.get_running_loop().time()
 
     async def close(self) -> None:
         """Nobody is served any more. Safe to call if `open` never finished."""
+        await self.jobs.close()
+        await self.live.close()
         self.passwords.close()
         await self.sessions.close()
         await self.database.close()
@@ -54,6 +91,39 @@ class Site:
     async def log_out(self, token: str) -> None:
         """End the session for every copy of its cookie, not only for the browser that asked."""
         await self.sessions.end(token)
+
+    async def log_in(self, session: Session, old_token: str) -> str:
+        """Begin a session; the token to find it by. A new one: whoever knew, or planted, the old one has nothing."""
+        token = await self.sessions.begin(session)
+        await self.sessions.end(old_token)
+        return token
+
+    async def begin_detour(self, wanted: str) -> str:
+        """What the log-in form carries of the page somebody wanted. Nothing is kept: every instance can read it."""
+        return (await self.signer()).seal(wanted)
+
+    async def end_detour(self, carried: str) -> str | None:
+        """The page that was wanted; None if the form was not ours."""
+        return (await self.signer()).unseal(carried)
+
+    async def leave_notice(self, token: str, text: str) -> None:
+        """Something to be told on the next page, whichever instance makes it."""
+        await self.sessions.keep(token, _NOTICE, text)
+
+    async def take_notice(self, token: str) -> str:
+        """What there is to be told, once; empty for nothing."""
+        text = await self.sessions.kept(token, _NOTICE)
+        if text:
+            await self.sessions.keep(token, _NOTICE, "")
+        return text or ""
+
+    def cookie_flags(self, *, secure: bool) -> CookieFlags:
+        """Of the session's cookie: no script reads it, no other site sends it along, and none sends it in clear."""
+        return {"httponly": True, "samesite": "lax", "secure": secure}
+
+    def client_of(self, chain: Sequence[str]) -> str:
+        """Whose request it is, of the addresses it is said to have gone through."""
+        return believed_address(chain, hops=self.settings.proxy_hops)
 
     def is_warm(self) -> bool:
         """Whether the time to warm up is over."""
@@ -87,6 +157,8 @@ class Site:
         signer = await self.signer()
         matters = {
             "cookie_secure": settings.cookie_secure,
+            "most_in_flight": settings.most_in_flight,
+            "proxy_hops": settings.proxy_hops,
             "password_cost": settings.password_cost,
             "secret": signer.fingerprint(),
             "session_seconds": settings.session_seconds,

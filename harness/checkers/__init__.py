@@ -8,34 +8,99 @@ from __future__ import annotations
 
 from harness.checkers.bounds import LossBounds
 from harness.checkers.distribution import EveryInstanceGetsTraffic, SharesFitTheAlgorithm
-from harness.checkers.failover import RequestsSurviveLoss, VictimRejoins
-from harness.checkers.guards import EnoughTraffic, OnTime
+from harness.checkers.edge import (
+    ClientAddressIsTrue,
+    ForgeriesAreNotBelieved,
+    HeadersAreEverywhere,
+    HttpIsSentToHttps,
+    OnlySecureVersions,
+    SchemeIsKnown,
+)
+from harness.checkers.failover import NobodyElseAnswers, RequestsSurviveLoss, VictimRejoins
+from harness.checkers.guards import EnoughTraffic, OnTime, contradictions
 from harness.checkers.instances import EveryInstanceAnswers, InstancesAgree
+from harness.checkers.orchestrator import BadVersionIsTakenBack, LostReplicaIsReplaced, ScalingCostsNothing
 from harness.checkers.registry import describe, from_description, registry, run_safely
 from harness.checkers.rollout import InFlightFinishes, RolloutCostsNothing
+from harness.checkers.session_changes import ChangesSurvive, StepsAreCounted
+from harness.checkers.session_crossing import LoginCrossesInstances, TokenIsAcceptedElsewhere
+from harness.checkers.session_guard import CookieIsGuarded, NobodyElsesPage, OldIdIsNobody, ReplayIsRefused
+from harness.checkers.session_trouble import GivingUpCostsNothing, LifeIsKept, OverloadIsNoLogout
 from harness.checkers.sessions import (
     LogoutHoldsEverywhere,
     NoSessionLost,
     SessionOnEveryInstance,
     SessionsSurviveRestart,
 )
+from harness.checkers.state import (
+    BootsTogether,
+    ErrorsHaveStatus,
+    EverybodyHears,
+    FilesAreEverywhere,
+    IdleConnectionsAreKept,
+    JobsGoOn,
+    JobsRunOnce,
+    KeyActsOnce,
+    LimitIsShared,
+    NamesAreUnique,
+    NumbersAreUnique,
+    ReadyIsTruthful,
+    SettingsReachEveryInstance,
+    TallyLosesNothing,
+)
 
 __all__ = [
+    "BadVersionIsTakenBack",
+    "BootsTogether",
+    "ChangesSurvive",
+    "ClientAddressIsTrue",
+    "CookieIsGuarded",
     "EnoughTraffic",
+    "ErrorsHaveStatus",
     "EveryInstanceAnswers",
     "EveryInstanceGetsTraffic",
+    "EverybodyHears",
+    "FilesAreEverywhere",
+    "ForgeriesAreNotBelieved",
+    "GivingUpCostsNothing",
+    "HeadersAreEverywhere",
+    "HttpIsSentToHttps",
+    "IdleConnectionsAreKept",
     "InFlightFinishes",
     "InstancesAgree",
+    "JobsGoOn",
+    "JobsRunOnce",
+    "KeyActsOnce",
+    "LifeIsKept",
+    "LimitIsShared",
+    "LoginCrossesInstances",
     "LogoutHoldsEverywhere",
     "LossBounds",
+    "LostReplicaIsReplaced",
+    "NamesAreUnique",
     "NoSessionLost",
+    "NobodyElseAnswers",
+    "NobodyElsesPage",
+    "NumbersAreUnique",
+    "OldIdIsNobody",
     "OnTime",
+    "OnlySecureVersions",
+    "OverloadIsNoLogout",
+    "ReadyIsTruthful",
+    "ReplayIsRefused",
     "RequestsSurviveLoss",
     "RolloutCostsNothing",
+    "ScalingCostsNothing",
+    "SchemeIsKnown",
     "SessionOnEveryInstance",
     "SessionsSurviveRestart",
+    "SettingsReachEveryInstance",
     "SharesFitTheAlgorithm",
+    "StepsAreCounted",
+    "TallyLosesNothing",
+    "TokenIsAcceptedElsewhere",
     "VictimRejoins",
+    "contradictions",
     "describe",
     "from_description",
     "registry",

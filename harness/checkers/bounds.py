@@ -11,6 +11,7 @@ from dataclasses import dataclass
 __all__ = [
     "ASKED_IN_GAP",
     "ASKED_SHARE_IN_GAP",
+    "CHANGES_TOGETHER",
     "DETECT_BY_REQUESTS",
     "EACH_CONNECTION_KIND",
     "EACH_PAIR",
@@ -18,35 +19,77 @@ __all__ = [
     "EXAMPLES",
     "FORGOTTEN_UNDER",
     "GAP_SECONDS",
+    "GAVE_UP",
     "HANG",
     "HANG_IN_WORDS",
+    "HAPROXY_ROUND_TURNS",
+    "HEAL_IN_WORDS",
+    "HEAL_SECONDS",
+    "HEARD_IN_WORDS",
+    "HEARD_SECONDS",
+    "IDLE_MARGIN_SECONDS",
+    "IDLE_WATCHED_SECONDS",
+    "INSECURE_VERSIONS",
     "IN_FLIGHT_AT_STOP",
     "IN_FLIGHT_PER_INSTANCE",
+    "JOBS_RESUME_IN_WORDS",
+    "JOBS_RESUME_SECONDS",
+    "JOB_RUNS",
     "KILL",
     "KILL_IN_WORDS",
     "LATE_AFTER_SECONDS",
     "LATE_SHARE",
     "LEAST_CONN_SHARE",
     "LEAST_CONN_WRONG_BY",
+    "LEFT_ALONE_SECONDS",
+    "LIFE_SLACK_SECONDS",
+    "LIMITED_PEOPLE",
     "LOGOUT_VISITORS",
+    "MET_OVERLOAD",
     "MISSED_BY_CHANCE",
     "MOST_WORKERS",
+    "NEW_ADDRESS_IN_WORDS",
+    "NUMBERS_EACH",
+    "ONCE_KEYS",
+    "OWN_PAGES",
+    "PARTITION_IN_WORDS",
     "PROBES_PER_SECOND_AND_WORKER",
+    "READY_IN_WORDS",
+    "READY_SECONDS",
     "RECOVERED_AFTER",
+    "REDIRECTS_READING",
+    "REDIRECTS_WRITING",
+    "REDIRECT_IN_WORDS",
+    "REFUSAL",
     "REJOIN_ANSWERS",
     "REJOIN_IN_WORDS",
     "REJOIN_SECONDS",
+    "REPLAYS_REFUSED",
     "RESTART_SESSIONS",
     "ROUND_ROBIN_EACH",
+    "SAME_NAMES",
+    "SAME_SITE",
+    "SCALE_IN_WORDS",
+    "SCALE_SECONDS",
+    "SECURE_VERSIONS",
     "SESSIONS",
     "SESSIONS_ON_VICTIM",
+    "SETTING_IN_WORDS",
+    "SETTING_SECONDS",
     "SETTLED_SECONDS",
     "SHARE_ALPHA",
     "SHARE_IN_WORDS",
     "SHARE_POWER",
     "SIGHT_SECONDS",
+    "SILENCE",
+    "STEPS_OVERLAPPING",
+    "STEPS_TOGETHER",
     "STOP",
     "STOP_IN_WORDS",
+    "TAKEN_BACK_IN_WORDS",
+    "TAKEN_BACK_SECONDS",
+    "TALLY_TOGETHER",
+    "VERSIONS_IN_WORDS",
     "VICTIM_SHARE",
     "VISITS_THROUGH_BALANCER",
     "LossBounds",
@@ -91,6 +134,76 @@ RESTART_SESSIONS = 3
 LOGOUT_VISITORS = 3
 """People who logged out and whose copied cookie was shown to every instance."""
 
+STEPS_TOGETHER = 20
+"""Acknowledged steps of counters. A store that loses one of two that meet loses several of so many."""
+
+STEPS_OVERLAPPING = 10
+"""Those of them that were under way at the same time as another of the same session through another instance."""
+
+CHANGES_TOGETHER = 10
+"""Changes of a session that were made at the same time as another and looked for afterwards: two that meet and overwrite each
+other leave one, so that one pair would do where they surely meet."""
+
+REPLAYS_REFUSED = 3
+"""Refusals of a replayed cookie through the balancer, after the logout and after the next log-in, that make one person's a
+tested one."""
+
+SAME_SITE = ("lax", "strict")
+"""Values of SameSite with which a browser keeps a cookie from forms of other sites. Without one, only some browsers do."""
+
+OWN_PAGES = 60
+"""Pages that named who had asked. Pages that are mixed up among people who browse at the same time are mixed up often; that
+one in twenty is would be missed with probability 0.95^60 = 5 %, and fewer than that needs a longer look."""
+
+LIFE_SLACK_SECONDS = 1.0
+"""How much longer than it is said to a session may live: stores count in whole seconds."""
+
+GAVE_UP = 5
+"""People who left in the middle of a request and were looked up afterwards."""
+
+MET_OVERLOAD = 5
+"""People who were told that an instance is overloaded and were looked up afterwards."""
+
+# -- what the instances keep together --------------------------------------------------------------------------
+
+NUMBERS_EACH = 10
+"""Numbers given by each instance. Instances that count by themselves begin at the same number, or near it."""
+
+ONCE_KEYS = 3
+"""Keys that came through two instances at the same time and were properly answered by both."""
+
+SAME_NAMES = 3
+"""Names that were asked for through two instances at the same time. What checks first and writes then is caught whenever both
+have checked before one has written, which is nearly always where a password is hashed in between."""
+
+TALLY_TOGETHER = 20
+"""Acknowledged increments at the same time, through all instances: what reads, adds and writes loses most of them."""
+
+LIMITED_PEOPLE = 2
+"""People who use up their limit one after the other: the end of a window lies in the turn of one of them at most."""
+
+SETTING_SECONDS = 5.0
+"""From the answer to a change until every instance follows it: one who has changed something looks again at once."""
+
+JOB_RUNS = 4
+"""Times for which a job was run, seen from beginning to end. Who runs it everywhere does so each time."""
+
+JOBS_RESUME_SECONDS = 10.0
+"""From the loss of the instance that ran the jobs to the next run by another, beside the time between two: a lock that
+expires takes some seconds to do so."""
+
+HEARD_SECONDS = 5.0
+"""From what is said to the last who hears it: later, a conversation is none."""
+
+IDLE_MARGIN_SECONDS = 0.5
+"""Beyond the time for which the balancer keeps an idle connection: by then nothing is sent on it any more."""
+
+IDLE_WATCHED_SECONDS = 10.0
+"""No longer is waited for the end of an idle connection: many servers end theirs after 2 to 5 s."""
+
+READY_SECONDS = 5.0
+"""From the loss of what an instance needs until its ready path says so: many ask what they need every few seconds."""
+
 # -- distribution ----------------------------------------------------------------------------------------------
 
 MISSED_BY_CHANCE = 1e-6
@@ -99,6 +212,10 @@ MISSED_BY_CHANCE = 1e-6
 ROUND_ROBIN_EACH = 20
 """Requests per instance. The bound is exact, so there are no false alarms; a weight of 2 instead of 1 then shows as
 a difference of 15 requests for three instances, where 1 or 2 are allowed."""
+
+HAPROXY_ROUND_TURNS = 16
+"""Turns each instance has in one round of HAProxy's round robin, with equal weights. Whoever comes up in the middle of one
+joins where it stands or with the next, and is so much behind at the most (measured: up to 11); after that it is exact."""
 
 SHARE_ALPHA = 0.001
 """False alarms of a statistical check on a healthy balancer, at most one in a thousand. It is never retried."""
@@ -199,6 +316,19 @@ HANG = LossBounds(
     # instances), and these cannot be tried again; a tenth is for chance.
     failed_writes_share=0.6,
 )
+# Silence is silence: a kept connection to an instance that is cut off looks as one to a frozen instance does, and is given
+# up when the read timeout ends. A new one is given up when the connect timeout ends, which needs to be no longer:
+# accepting a connection is no work. Who is cut off also may have had its share of the writes on kept connections.
+SILENCE = HANG
+REFUSAL = LossBounds(
+    # The first new connection is refused: that tells as much as a dead process does.
+    detect_within_seconds=1.0,
+    # What was in flight is not refused: its answer is lost on the way, and the read timeout has to end. Two seconds of
+    # that, and another instance's answer.
+    slowest_seconds=3.0,
+    failed_writes=3,
+    failed_writes_share=0.05,
+)
 
 # -- rollout and shutdown --------------------------------------------------------------------------------------
 
@@ -213,6 +343,39 @@ SETTLED_SECONDS = 0.05
 
 FORGOTTEN_UNDER = 1.0
 """Seconds an unanswered request without a timeout is taken to have lasted, where its end was not seen."""
+
+# -- an orchestrator ------------------------------------------------------------------------------------------------
+
+HEAL_SECONDS = 15.0
+"""From the death of a replica until as many as are wanted are healthy again. Swarm waits 5 s before it starts another
+unless told otherwise, a container and its application take a few seconds, and a health check has to pass; what takes
+longer leaves the setup one loss away from an outage for too long."""
+
+SCALE_SECONDS = 30.0
+"""From an order until the wanted number is there, or the unwanted are gone. Who scales has the load now: a start, a
+health check and a graceful stop of up to ten seconds fit in, one after the other for no more than two rounds."""
+
+LEFT_ALONE_SECONDS = 1.0
+"""After a removed replica has ended nobody may ask it any longer than this. A removal is announced: a balancer that
+learns of it only by being refused makes a visitor wait for the second try."""
+
+TAKEN_BACK_SECONDS = 60.0
+"""Until a bad version is gone by itself. While it is tried a replica is missing or its place is taken, and the good
+version that mends it cannot be rolled out."""
+
+# -- the way in ---------------------------------------------------------------------------------------------------
+
+SECURE_VERSIONS = ("1.2", "1.3")
+INSECURE_VERSIONS = ("1.0", "1.1")
+"""Versions of TLS that nobody may speak any more (RFC 8996). SSL before them is not even offered by libraries of today."""
+
+REDIRECTS_READING = (301, 308)
+"""Statuses that send a reader to https for good (RFC 9110, 15.4): a browser that was there once asks over https by itself.
+After a temporary one it goes on asking in clear."""
+
+REDIRECTS_WRITING = (307, 308)
+"""Statuses after which a form is posted again as it was. After 301 and 302 browsers ask with GET, and what was posted is
+lost (RFC 9110, 15.4.2 and 15.4.3)."""
 
 # -- in words --------------------------------------------------------------------------------------------------
 
@@ -240,12 +403,54 @@ HANG_IN_WORDS = _loss_in_words(
     HANG,
     writes=f"failed POSTs only within {HANG.detect_within_seconds:.1f} s, at most {HANG.failed_writes_share:.0%}",
 )
+PARTITION_IN_WORDS = (
+    f"{_BUT_BEGUN}; no gap above {SILENCE.longest_gap_seconds:.1f} s; no answer slower than "
+    f"{SILENCE.slowest_seconds:.1f} s; the balancer knows within {SILENCE.detect_within_seconds:.1f} s of silence, "
+    f"{REFUSAL.detect_within_seconds:.1f} s of refusals, and POSTs fail only until then: at most "
+    f"{SILENCE.failed_writes_share:.0%} of them in silence, {REFUSAL.failed_writes} (or "
+    f"{REFUSAL.failed_writes_share:.0%}) when refused"
+)
+NEW_ADDRESS_IN_WORDS = (
+    f"no failed GET (but for answers that had begun), at most {KILL.failed_writes} failed POSTs, no gap above "
+    f"{KILL.longest_gap_seconds:.1f} s, no answer slower than {KILL.slowest_seconds:.1f} s; it answers through the "
+    f"balancer within {REJOIN_SECONDS:.0f} s of being ready, {REJOIN_ANSWERS} times or more; no answer by anybody who is "
+    "no instance of the setup"
+)
 REJOIN_IN_WORDS = (
     f"it answers through the balancer within {REJOIN_SECONDS:.0f} s of being ready, {REJOIN_ANSWERS} times or more, "
     "and no request fails"
 )
+HEAL_IN_WORDS = (
+    f"the wanted number of healthy replicas is there again within {HEAL_SECONDS:.0f} s, the replacement answers through "
+    f"the balancer within {REJOIN_SECONDS:.0f} s of being healthy ({REJOIN_ANSWERS} times or more); no gap above "
+    f"{GAP_SECONDS:.1f} s"
+)
+SCALE_IN_WORDS = (
+    f"no failed request, no session lost, no gap above {GAP_SECONDS:.1f} s; each number reached within "
+    f"{SCALE_SECONDS:.0f} s; an added replica answers {REJOIN_ANSWERS} times or more within {REJOIN_SECONDS:.0f} s of "
+    f"being healthy, a removed one is not asked from {LEFT_ALONE_SECONDS:.1f} s after its end"
+)
+TAKEN_BACK_IN_WORDS = (
+    f"taken back by itself within {TAKEN_BACK_SECONDS:.0f} s; it answers nobody, no request fails, no session is lost"
+)
 SHARE_IN_WORDS = (
-    "round robin: the counts differ by at most one per balancer worker; least_conn: at most "
+    "round robin: the counts differ by at most one per balancer worker (HAProxy: and by one round, "
+    f"{HAPROXY_ROUND_TURNS} turns, after an instance came up); least_conn: at most "
     f"{LEAST_CONN_SHARE:.0%} of choices (up to two workers), tested one-sided with {SHARE_ALPHA:.1%} false alarms "
     f"and {SHARE_POWER:.0%} power against {LEAST_CONN_SHARE + LEAST_CONN_WRONG_BY:.0%}"
 )
+REDIRECT_IN_WORDS = (
+    f"nothing is served over http; {' or '.join(map(str, REDIRECTS_READING))} to the same path and query where a page is "
+    f"read, {' or '.join(map(str, REDIRECTS_WRITING))} where something is posted"
+)
+VERSIONS_IN_WORDS = (
+    f"no handshake with TLS {' or '.join(INSECURE_VERSIONS)}; one with each of {' and '.join(SECURE_VERSIONS)} that "
+    "the setup names; HTTP/2 agreed on and answered, unless the setup says it is off"
+)
+SETTING_IN_WORDS = (
+    "one answer from all instances; every written record is read everywhere; a setting that was changed is shown by every "
+    f"instance within {SETTING_SECONDS:.0f} s"
+)
+JOBS_RESUME_IN_WORDS = f"another instance runs the next job within {JOBS_RESUME_SECONDS:.0f} s and the time between two"
+READY_IN_WORDS = f"within {READY_SECONDS:.0f} s no instance that serves nothing says ready; afterwards each that serves says it again"
+HEARD_IN_WORDS = f"whoever is connected hears it within {HEARD_SECONDS:.0f} s, whichever instance they are connected to"

@@ -16,7 +16,7 @@ from typing import Any
 
 from harness.checkers import bounds
 from harness.checkers.evidence import examples, listed, plural, rounded
-from harness.checkers.measures import InFlight, first_choice, mean_in_flight, was_sent
+from harness.checkers.measures import InFlight, first_choice, mean_in_flight, who_is_not_told
 from harness.checkers.statistics import (
     binomial_critical,
     binomial_tail,
@@ -24,7 +24,7 @@ from harness.checkers.statistics import (
     g_test,
     wilson_interval,
 )
-from harness.model import Connection, History, Operation, Verdict
+from harness.model import UNNAMED, Connection, History, Operation, Verdict
 
 __all__ = ["EveryInstanceGetsTraffic", "SharesFitTheAlgorithm", "missed_by_chance", "sample_for_completeness"]
 
@@ -45,7 +45,7 @@ def sample_for_completeness(instances: int, *, chance: float) -> int:
 
 
 def _through_balancer(history: History) -> list[Operation]:
-    return [op for op in history.operations if op.via == "balancer" and was_sent(op)]
+    return [op for op in history.operations if op.via == "balancer" and op.error != "unsent"]
 
 
 def _answered_by(operations: Sequence[Operation], connection: Connection) -> dict[str, int]:
@@ -89,6 +89,8 @@ class EveryInstanceGetsTraffic:
         }
         seen = len(history.instances) - len(missing)
         told = f"{seen} of {len(history.instances)} instances in {plural(len(answered), 'answer')}"
+        if (unseen := who_is_not_told(operations)) is not None:
+            return Verdict.inconclusive(unseen, **evidence)
         if strange:
             who = listed(evidence["strangers"])
             return Verdict.fail(f"{plural(len(strange), 'answer')} from a stranger: {who}", **evidence)
@@ -107,12 +109,15 @@ class SharesFitTheAlgorithm:
     `random`); `setup["balancer_workers"]` (workers that each know only their own requests: 1 when they share state).
 
     `round_robin` turns with each request, so all first attempts count, whatever their connection: max - min may be at
-    most `round_robin_slack` per worker. A request that failed or was tried twice has turned it further and may have had
-    an instance set aside: then only instances without such trouble are compared, and the rest is inconclusive.
+    most `round_robin_slack` per worker, and behind HAProxy by one round of its turns more. A request that failed or was
+    tried twice has turned it further and may have had an instance set aside: then only instances without such trouble
+    are compared, and the rest is inconclusive.
 
     `least_conn` is judged at each choice made while `in_flight_per_instance` x N requests were in flight: how often had
     the instance taken 2 or more above the least loaded one? One-sided exact binomial test of H0 p <= `tolerated`
     against H1 p >= `tolerated` + `wrong_by`. Counts are not judged: a slow instance rightly gets fewer requests.
+
+    With `setup["sticky_cookie"]` nothing is promised of shares, and nothing is judged.
 
     `random` is judged by a G-test on fresh connections, with a sample that finds an instance at half its fair share.
 
@@ -128,6 +133,7 @@ class SharesFitTheAlgorithm:
 
     round_robin_slack: int = 1
     round_robin_each: int = bounds.ROUND_ROBIN_EACH
+    haproxy_round_turns: int = bounds.HAPROXY_ROUND_TURNS
     alpha: float = bounds.SHARE_ALPHA
     power: float = bounds.SHARE_POWER
     tolerated: float = bounds.LEAST_CONN_SHARE
@@ -150,8 +156,16 @@ class SharesFitTheAlgorithm:
         }
         if not operations or len(history.instances) < 2:
             return Verdict.inconclusive("no request was sent through the balancer", **evidence)
+        if (unseen := who_is_not_told(operations)) is not None:
+            return Verdict.inconclusive(unseen, **evidence)
+        if cookie := history.setup.get("sticky_cookie"):
+            return Verdict.inconclusive(
+                f"a cookie ({cookie}) binds a visitor to an instance: the algorithm chooses once for each visitor, and no "
+                "shares are promised",
+                **evidence,
+            )
         if algorithm == "round_robin":
-            return self._round_robin(operations, evidence)
+            return self._round_robin(history, operations, evidence)
         if algorithm == "least_conn":
             return self._least_conn(history, operations, evidence)
         if algorithm == "random":
@@ -160,17 +174,19 @@ class SharesFitTheAlgorithm:
 
     # -- round robin ------------------------------------------------------------------------------------------
 
-    def _round_robin(self, operations: list[Operation], evidence: dict[str, Any]) -> Verdict:
-        """Source of the bound: each worker's counts differ by at most 1 at any time, so W workers' by at most W."""
+    def _round_robin(self, history: History, operations: list[Operation], evidence: dict[str, Any]) -> Verdict:
+        """Source of the bound: each worker's counts differ by at most 1 at any time, so W workers' by at most W. HAProxy
+        plans whole rounds, and when an instance last came up nobody told."""
+        turns = self.haproxy_round_turns if history.setup.get("balancer") == "haproxy" else 0
         counts: dict[str, int] = evidence["counts"]
         workers = evidence["workers"]
-        failed = [op for op in operations if first_choice(op) is None or (not op.available and len(op.attempts) < 2)]
+        failed = [op for op in operations if len(op.attempts) < 2 and (first_choice(op) is None or not op.available)]
         retried = [op for op in operations if len(op.attempts) > 1]
         # A turn nobody saw, and an instance set aside and taken back: each shifts every worker's turn by one.
         slack = 2 * workers * (len(failed) + len(retried))
-        set_aside = {op.attempts[0] for op in [*retried, *failed] if op.attempts}
-        unknown = any(not op.attempts for op in failed)
-        allowed = self.round_robin_slack * workers
+        set_aside = {op.attempts[0] for op in [*retried, *failed] if op.attempts} - {UNNAMED}
+        unknown = any(not op.attempts for op in failed) or any(UNNAMED in op.attempts for op in retried)
+        allowed = self.round_robin_slack * workers + turns
         difference = max(counts.values()) - min(counts.values())
         clear = [count for name, count in counts.items() if name not in set_aside]
         evidence |= {
@@ -178,9 +194,10 @@ class SharesFitTheAlgorithm:
             "allowed": allowed,
             "slack": slack,
             "set_aside": sorted(set_aside),
-            "needed": self.round_robin_each * len(counts),
+            # Rounds enough for a wrong weight to show.
+            "needed": (self.round_robin_each + 5 * turns) * len(counts),
         }
-        told = f"round robin: {_in_words(counts)}, difference {difference} (allowed {allowed}, exact)"
+        told = f"round robin: {_in_words(counts)}, difference {difference} (allowed {allowed}, {'one round' if turns else 'exact'})"
         if sum(counts.values()) < evidence["needed"]:
             return Verdict.inconclusive(f"{told}: {evidence['needed']} requests are needed", **evidence)
         if not slack:
@@ -298,21 +315,30 @@ class _Choices:
         names = history.instances
         in_flight = InFlight(operations, instances=names, sight_seconds=rule.sight_seconds)
         floor = rule.in_flight_per_instance * len(names)
-        self.counted = 0
-        self.bites = 0
-        self.taken_above: Counter[str] = Counter()
+        place = {name: index for index, name in enumerate(names)}
+        choices: list[tuple[float, str]] = []
         for op in operations:
             taken = first_choice(op)
             # What was tried twice or failed has no one place at which it was in flight.
-            if op.sent is None or op.answered is None or len(op.attempts) > 1 or taken not in names:
-                continue
-            if sum(in_flight.now(name, op.sent) for name in names) < floor:
-                continue
-            self.counted += 1
-            surely = {name: in_flight.surely(name, op.sent) for name in names}
-            least = min(in_flight.possibly(name, op.sent) - (name == taken) for name in names)
-            self.bites += max(surely.values()) - least >= 2
-            if surely[taken] - least >= 2:
+            if op.sent is not None and op.answered is not None and len(op.attempts) < 2 and taken in place:
+                choices.append((op.sent, taken))
+        crowd = in_flight.in_all([at for at, _ in choices])
+        choices = [choice for choice, count in zip(choices, crowd, strict=True) if count >= floor]
+        self.counted = len(choices)
+        self.bites = 0
+        self.taken_above: Counter[str] = Counter()
+        rows = in_flight.seen([at for at, _ in choices])
+        for (_, taken), (surely, possibly) in zip(choices, rows, strict=True):
+            most, least = max(surely), min(possibly)
+            if most < 0:
+                most = 0
+            if most - least < 1:
+                continue  # so it is with nearly all: nobody has two above another, whoever was chosen
+            own = place[taken]
+            if possibly[own] - 1 < least:  # the choice itself is no reason against it
+                least = possibly[own] - 1
+            self.bites += most - least >= 2
+            if max(0, surely[own]) - least >= 2:
                 self.taken_above[taken] += 1
 
 

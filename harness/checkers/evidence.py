@@ -20,9 +20,29 @@ from typing import Any
 from harness.checkers import bounds
 from harness.model import FaultWindow, Operation
 
-__all__ = ["done_to", "example", "examples", "failure_times", "kind_of", "listed", "milliseconds", "plural", "rounded"]
+__all__ = [
+    "done_to",
+    "example",
+    "examples",
+    "failure_times",
+    "goes_on",
+    "kind_of",
+    "listed",
+    "milliseconds",
+    "plural",
+    "rounded",
+]
 
-_DONE = {"kill": "killed", "stop": "stopped", "hang": "frozen", "restart": "restarted"}
+_DONE = {
+    "kill": "was killed",
+    "stop": "was stopped",
+    "hang": "was frozen",
+    "restart": "was restarted",
+    "cut-off-silence": "was cut off in silence",
+    "cut-off-refusal": "was cut off and refused",
+    "out-of-memory": "ran out of memory",
+    "new-address": "came back under a new address",
+}
 
 
 def rounded(seconds: float | None) -> float | None:
@@ -69,14 +89,20 @@ def failure_times(failed: Sequence[Operation], *, since: float) -> dict[str, Any
 
 
 def kind_of(fault: FaultWindow) -> str:
-    """`kill`, `stop`, `hang`, `restart` …: the first word of its name."""
-    return fault.fault.partition("-")[0]
+    """`kill`, `stop`, `hang`, `cut-off-silence` …: the part of its name that is known, or else its first word."""
+    name = fault.fault
+    return next((kind for kind in _DONE if f"{name}-".startswith(f"{kind}-")), name.partition("-")[0])
+
+
+def goes_on(fault: FaultWindow) -> bool:
+    """Whether the same process goes on when it is healed: nothing was started anew."""
+    return kind_of(fault) in ("hang", "cut-off-silence", "cut-off-refusal")
 
 
 def done_to(fault: FaultWindow) -> str:
     """Such as `app-1 was killed`."""
     kind = kind_of(fault)
-    return f"{fault.node} was {_DONE[kind]}" if kind in _DONE else f"the fault {fault.fault} on {fault.node}"
+    return f"{fault.node} {_DONE[kind]}" if kind in _DONE else f"the fault {fault.fault} on {fault.node}"
 
 
 def listed(words: Iterable[str]) -> str:

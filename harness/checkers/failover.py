@@ -5,33 +5,60 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, Self
 
 from harness.checkers import bounds
 from harness.checkers.bounds import LossBounds
-from harness.checkers.evidence import done_to, examples, failure_times, kind_of, milliseconds, plural, rounded
-from harness.checkers.guards import late_in_words
+from harness.checkers.evidence import (
+    done_to,
+    examples,
+    failure_times,
+    kind_of,
+    listed,
+    milliseconds,
+    plural,
+    rounded,
+)
+from harness.checkers.guards import late_as_evidence, late_in_words
 from harness.checkers.measures import (
     SLOW,
     error_class,
     error_classes,
     gap_within,
-    is_late,
     is_write,
+    late_ones,
+    may_have_tried,
     percentile,
     probe_interval,
     time_to_recover,
     touching,
+    tries_are_not_told,
     was_sent,
+    who_answered,
+    who_is_not_told,
 )
 from harness.checkers.statistics import wilson_interval, zero_failures_in_words
 from harness.model import Connection, FaultWindow, History, Operation, Verdict
 
-__all__ = ["RequestsSurviveLoss", "VictimRejoins", "timeout_of"]
+__all__ = ["NobodyElseAnswers", "RequestsSurviveLoss", "VictimRejoins", "timeout_of"]
 
 _DEFAULT_TIMEOUT_SECONDS = 5.0
+_FRESH = Connection.FRESH  # the lookup in the enumeration costs more than the comparison
 _TAIL_SECONDS = 0.5
 """How long the window must go on after the longest time a bound allows, for a breach of it to be seen."""
+_KINDS = {
+    "kill": ("kill", "out-of-memory"),
+    "stop": ("stop",),
+    "hang": ("hang",),
+    "partition": ("cut-off-silence", "cut-off-refusal"),
+    "new-address": ("new-address",),
+}
+"""The kinds of faults that each loss may be."""
+_ANNOUNCED = ("stop", "new-address")
+"""The instance is told, and can see to it that nothing of it is at stake when it is lost."""
+_ANSWERS_LATER = ("hang", "cut-off-silence", "cut-off-refusal")
+"""What waits for it is answered, or is over, only when it is healed or a timeout ends."""
 
 
 def timeout_of(history: History) -> float:
@@ -41,13 +68,15 @@ def timeout_of(history: History) -> float:
 
 @dataclass(frozen=True)
 class RequestsSurviveLoss:
-    """Requests go on being answered while one instance is lost: killed, stopped or hung.
+    """Requests go on being answered while one instance is lost: killed, stopped, hung, cut off or moved.
 
-    The fault is `history.faults[0]`; its kind chooses the bounds, and has to be `fault` where that is given. Failures
+    The fault is `history.faults[0]`; its kind chooses the bounds, and has to fit `fault` where that is given. Failures
     count from the order to break the node until it is ready again, and those that were in flight at that order count
     with them; what the returning victim itself answers badly is for `VictimRejoins`. Detection is judged between the
     proven effect and the begin of healing: the earliest moment after which fewer than `victim_share` of the requests
-    (or one probe per second and balancer worker) were tried at the victim.
+    (or one probe per second and balancer worker) were tried at the victim. An instance that moves to a new address comes
+    back by itself: it counts as lost until it is ready, and detection is not judged, for it is told by its name only and
+    may be tried at the new address already.
 
     Expects: open-loop operations through the balancer before, during and after; `setup["balancer_workers"]`,
     `setup["timeout_seconds"]`. A stream named `slow` counts for failures, neither for gaps nor for the slowest answer.
@@ -73,14 +102,17 @@ class RequestsSurviveLoss:
     - `writes_allowed`, `writes_too_late` (writes and answers that had begun), `answers_cut` (of the latter);
     - `longest_gap_seconds`, `gap_begins_seconds`, `slowest_seconds`, `p50_seconds`, `p99_seconds`, `recover_seconds`
       (None: not seen), `first_failure_seconds`, `last_failure_seconds`;
-    - `before`, `after` (requests), `failed_before`, `victim_before` (answers of the victim), `late`;
+    - `before`, `after` (requests), `failed_before`, `victim_before` (answers of the victim), `late`, `late_share` (of all);
     - `guards`, `examples`.
     """
 
-    fault: Literal["kill", "stop", "hang"] | None = None
+    fault: Literal["kill", "stop", "hang", "partition", "new-address"] | None = None
     kill: LossBounds = bounds.KILL
+    """Also of one that ran out of memory, or came back under a new address."""
     stop: LossBounds = bounds.STOP
     hang: LossBounds = bounds.HANG
+    silence: LossBounds = bounds.SILENCE
+    refusal: LossBounds = bounds.REFUSAL
     victim_share: float = bounds.VICTIM_SHARE
     probes_per_second_and_worker: float = bounds.PROBES_PER_SECOND_AND_WORKER
     each_phase: int = bounds.EACH_PHASE
@@ -89,7 +121,7 @@ class RequestsSurviveLoss:
 
     @classmethod
     def by_kill(cls) -> Self:
-        """Of an instance that dies without warning."""
+        """Of an instance that dies without warning, or for want of memory."""
         return cls(fault="kill")
 
     @classmethod
@@ -102,14 +134,32 @@ class RequestsSurviveLoss:
         """Of an instance that is frozen."""
         return cls(fault="hang")
 
+    @classmethod
+    def by_partition(cls) -> Self:
+        """Of an instance that is cut off from the network."""
+        return cls(fault="partition")
+
+    @classmethod
+    def by_new_address(cls) -> Self:
+        """Of an instance that ends and comes back under a new address."""
+        return cls(fault="new-address")
+
     def check(self, history: History) -> Verdict:
         if not history.faults:
             return Verdict.inconclusive("no fault was injected", guards=["no fault was injected"])
         fault = history.faults[0]
-        if self.fault is not None and kind_of(fault) != self.fault:
+        if self.fault is not None and kind_of(fault) not in _KINDS[self.fault]:
             other = f"the fault was {fault.fault}, not {self.fault}"
             return Verdict.inconclusive(other, guards=[other])
-        limits = {"kill": self.kill, "stop": self.stop, "hang": self.hang}.get(kind_of(fault))
+        limits = {
+            "kill": self.kill,
+            "out-of-memory": self.kill,
+            "new-address": self.kill,
+            "stop": self.stop,
+            "hang": self.hang,
+            "cut-off-silence": self.silence,
+            "cut-off-refusal": self.refusal,
+        }.get(kind_of(fault))
         if limits is None:
             unknown = f"the fault {fault.fault} is not the loss of an instance"
             return Verdict.inconclusive(unknown, guards=[unknown])
@@ -137,26 +187,32 @@ class _Loss:
     def __init__(self, rule: RequestsSurviveLoss, history: History, fault: FaultWindow, limits: LossBounds) -> None:
         self._rule, self._fault, self._limits = rule, fault, limits
         self._effect = fault.effective if fault.effective is not None else fault.injected
+        self._moves = kind_of(fault) == "new-address"
         self._workers = max(1, int(history.setup.get("balancer_workers", 1)))
         operations = [op for op in history.operations if op.via == "balancer"]
         end = fault.healed if fault.healed is not None else max([op.due for op in operations], default=0.0) + 1.0
         timeout = timeout_of(history)
-        self._late = [op for op in operations if is_late(op, after_seconds=rule.late_after_seconds)]
+        self._late = late_ones(operations, after_seconds=rule.late_after_seconds)
         self._all = operations
         judged = touching(operations, start=fault.injected, end=end, timeout_seconds=timeout)
         touched = {id(op) for op in judged}
-        self._before = [op for op in operations if op.due < fault.injected and id(op) not in touched]
+        due_before = [op for op in operations if op.due < fault.injected]
+        self._before = [op for op in due_before if id(op) not in touched]
         self._after = [op for op in operations if op.due >= end]
-        self.requests = [op for op in judged if was_sent(op)]
+        self.requests = [op for op in judged if op.error != "unsent"]
         self.failed = [op for op in self.requests if not op.available and not answered_on_return(op, fault)]
-        self._lost = [op for op in self.requests if self._effect <= op.due < fault.healing]
+        # Whoever moves is gone from some moment after the order until it is ready.
+        gone, self._over = (fault.injected, end) if self._moves else (self._effect, fault.healing)
+        self._lost = [op for op in self.requests if gone <= op.due < self._over]
         self._tried = [op for op in self._lost if _tried_at(op, fault.node)]
         # Slow requests under way go on being answered while nobody new is: they would hide a gap.
         quick = [op for op in operations if op.stream != SLOW]
         self._gap = gap_within(quick, begin=fault.injected, end=end, interval_seconds=probe_interval(history, quick))
-        self._latencies = [op.latency for op in judged if op.available and op.latency is not None and op.stream != SLOW]
-        self._window = max(0.0, fault.healing - self._effect)
-        self._detected = self._detection()
+        self._latencies = sorted(
+            op.answered - op.due for op in judged if op.answered is not None and op.available and op.stream != SLOW
+        )
+        self._window = max(0.0, self._over - gone)
+        self._detected = None if self._moves else self._detection()
         self._recovered = time_to_recover(operations, since=self._effect, successes=bounds.RECOVERED_AFTER)
 
     # -- judged -----------------------------------------------------------------------------------------------
@@ -173,7 +229,7 @@ class _Loss:
             return False
         return len(self.failed) / len(self.requests) <= 2.0 * len(failed) / len(self._before)
 
-    @property
+    @cached_property
     def _failed_before(self) -> list[Operation]:
         return [op for op in self._before if was_sent(op) and not op.available]
 
@@ -183,16 +239,16 @@ class _Loss:
         None: there is no such moment with enough requests left to say so. 0 when it was never tried more than that.
         """
         lost = sorted(self._lost, key=lambda op: op.due)
+        tried = {id(op) for op in self._tried}
+        share, healing = self._rule.victim_share, self._fault.healing
+        probes_per_second = self._rule.probes_per_second_and_worker * self._workers
         tried_after, at = 0, None
         for index in range(len(lost) - 1, -1, -1):
-            tried_after += _tried_at(lost[index], self._fault.node)
+            tried_after += id(lost[index]) in tried
             left = len(lost) - index
             # The moment is just after the request before this one.
             since = lost[index - 1].due if index else self._effect
-            allowed = max(
-                self._rule.victim_share * left,
-                self._rule.probes_per_second_and_worker * self._workers * (self._fault.healing - since),
-            )
+            allowed = max(share * left, probes_per_second * (healing - since))
             if left >= bounds.DETECT_BY_REQUESTS and tried_after <= allowed:
                 at = since - self._effect
         return at
@@ -200,15 +256,15 @@ class _Loss:
     def _is_beyond_saving(self, op: Operation) -> bool:
         """Whether no balancer could have tried it elsewhere: a write, or an answer that had begun when it struck."""
         had_begun = error_class(op) == "truncated" and op.due <= self._effect and _tried_at(op, self._fault.node)
-        return is_write(op) or (had_begun and kind_of(self._fault) in ("kill", "hang"))
+        return is_write(op) or (had_begun and kind_of(self._fault) != "stop")
 
-    @property
+    @cached_property
     def _writes_allowed(self) -> int:
         deadline = self._effect + self._limits.detect_within_seconds
         due = sum(is_write(op) and op.due <= deadline for op in self.requests)
         return max(self._limits.failed_writes, int(self._limits.failed_writes_share * due))
 
-    @property
+    @cached_property
     def _late_writes(self) -> list[Operation]:
         """Failed writes that were due when the balancer had to know."""
         deadline = self._effect + self._limits.detect_within_seconds
@@ -248,6 +304,8 @@ class _Loss:
     @property
     def _detection_was_late(self) -> bool:
         within = self._limits.detect_within_seconds
+        if self._moves:
+            return False
         if self._detected is not None:
             return self._detected > within
         return self._window > within and len(self._lost) >= bounds.DETECT_BY_REQUESTS
@@ -260,6 +318,9 @@ class _Loss:
             guards.append(f"{fault.fault} on {fault.node} had no effect")
         if self.rig_was_late:
             guards.append(late_in_words(self._late, self._all, rule.late_after_seconds))
+        for unseen in (who_is_not_told(self._all), tries_are_not_told(self._all)):
+            if unseen is not None:
+                guards.append(unseen)
         if self._failed_before and (self.failed_as_before or not self.failed):
             guards.append(f"{plural(len(self._failed_before), 'request')} had failed before {done_to(fault)}")
         phases = {"before": self._before, "while it was lost": self._lost, "after it was back": self._after}
@@ -270,7 +331,7 @@ class _Loss:
                 )
         if not self._victim_before:
             guards.append(f"{fault.node} had answered nothing before {done_to(fault)}: nobody could miss it")
-        if kind_of(fault) in ("kill", "hang") and not self._met:
+        if kind_of(fault) not in _ANNOUNCED and not self._met:
             guards.append(
                 f"nothing that could be saved was at {fault.node} when or after it was lost: "
                 "send slow requests too (app.slow)"
@@ -278,7 +339,7 @@ class _Loss:
         needed = self._needed_window
         if self._window < needed:
             guards.append(f"{fault.node} was lost for {self._window:.1f} s only ({needed:.1f} s are needed)")
-        if self._detected is None:
+        if self._detected is None and not self._moves:
             guards.append(f"the window ended before {fault.node} was left alone")
         if fault.healed is None:
             guards.append(f"{fault.node} never came back")
@@ -286,13 +347,18 @@ class _Loss:
 
     @property
     def _needed_window(self) -> float:
-        """A breach must have had the time to show: healing a hung instance answers what still waits for it."""
+        """A breach must have had the time to show: healing a hung instance answers what still waits for it.
+
+        One that moves is away for as long as that takes.
+        """
+        if self._moves:
+            return 0.0
         longest = self._limits.detect_within_seconds
-        if kind_of(self._fault) == "hang":
+        if kind_of(self._fault) in _ANSWERS_LATER:
             longest = max(longest, self._limits.slowest_seconds)
         return longest + _TAIL_SECONDS
 
-    @property
+    @cached_property
     def _met(self) -> int:
         """Requests that were tried at the victim and could be saved: answered by another, or idempotent and failed.
 
@@ -300,14 +366,14 @@ class _Loss:
         says nothing of the balancer.
         """
         return sum(
-            (op.available or not is_write(op))
-            and op.due < self._fault.healing
+            op.due < self._over
             and op.instance != self._fault.node
-            and _tried_at(op, self._fault.node)
+            and may_have_tried(op, self._fault.node)
+            and (op.available or not is_write(op))
             for op in self.requests
         )
 
-    @property
+    @cached_property
     def _victim_before(self) -> int:
         return sum(op.instance == self._fault.node and op.available for op in self._before)
 
@@ -325,7 +391,7 @@ class _Loss:
     def evidence(self) -> dict[str, Any]:
         fault, effect = self._fault, self._effect
         bound = effect + self._limits.detect_within_seconds
-        fresh = [op for op in self.requests if op.connection is Connection.FRESH]
+        fresh = [op for op in self.requests if op.connection is _FRESH]
         return {
             "fault": fault.fault,
             "victim": fault.node,
@@ -342,15 +408,15 @@ class _Loss:
             },
             "failed_by_phase": {
                 "breaking": sum(op.due < effect for op in self.failed),
-                "lost": sum(effect <= op.due < fault.healing for op in self.failed),
-                "healing": sum(op.due >= fault.healing for op in self.failed),
+                "lost": sum(effect <= op.due < self._over for op in self.failed),
+                "healing": sum(op.due >= self._over for op in self.failed),
             },
             "failed_attempts": dict(Counter(" ".join(op.attempts) or "(unknown)" for op in self.failed)),
             "tried_at_victim": len(self._tried),
             "tried_share": round(len(self._tried) / len(self._lost), 4) if self._lost else None,
             "tried_late": sum(op.due > bound for op in self._tried),
             "met": self._met,
-            "retried": sum(op.available and len(op.attempts) > 1 for op in self.requests),
+            "retried": sum(len(op.attempts) > 1 and op.available for op in self.requests),
             "writes_allowed": self._writes_allowed,
             "answers_cut": sum(self._is_beyond_saving(op) and not is_write(op) for op in self.failed),
             "writes_too_late": len(self._late_writes),
@@ -367,7 +433,7 @@ class _Loss:
             "before": len(self._before),
             "after": len(self._after),
             "victim_before": self._victim_before,
-            "late": len(self._late),
+            **late_as_evidence(self._late, self._all),
             "failure_interval": [round(share, 4) for share in wilson_interval(len(self.failed), len(self.requests))],
             "proves": zero_failures_in_words(len(self.requests)) if not self.failed else "",
             "examples": examples(self.failed, since=effect),
@@ -380,8 +446,8 @@ def answered_on_return(op: Operation, fault: FaultWindow) -> bool:
 
 
 def _tried_at(op: Operation, node: str) -> bool:
-    """Whether the balancer tried it there. Where a failure does not tell what was tried, it is taken to have been."""
-    return node in op.attempts or op.instance == node or (not op.available and not op.attempts and was_sent(op))
+    """Whether the balancer tried it there, or may have: with one instance lost, nothing else makes it try again."""
+    return op.instance == node or may_have_tried(op, node)
 
 
 def _classes(failed: Sequence[Operation]) -> str:
@@ -393,7 +459,9 @@ class VictimRejoins:
     """An instance that has returned is used again, and only when it can answer: no request fails from then on.
 
     Failures count from the moment it says that it is ready; before that, since the begin of healing, only those that
-    it answered itself: it was used again too early. All others belong to the loss (`RequestsSurviveLoss`).
+    it answered itself: it was used again too early. All others belong to the loss (`RequestsSurviveLoss`). Who answered
+    follows from the application's own word where that names an instance, else from the balancer's: an address may be
+    another's by now.
 
     Expects: operations through the balancer from before the fault until the victim has answered again; the last fault
     window of the history. Inconclusive when the traffic stopped before the time was up.
@@ -403,7 +471,7 @@ class VictimRejoins:
       `tried_at_victim`, `by_instance` {name: answers}, `watched_seconds` (how long traffic went on);
     - `requests`, `failed`, `failed_before_ready` (of them, answered by the victim while it was not yet ready),
       `errors`, `failed_by_method`, `failed_attempts` (as in RequestsSurviveLoss),
-      `first_failure_seconds`, `last_failure_seconds`, `proves`;
+      `first_failure_seconds`, `last_failure_seconds`, `proves`, `late`, `late_share` (of those since ready);
     - `guards`, `examples`.
     """
 
@@ -423,12 +491,21 @@ class VictimRejoins:
         since = [op for op in operations if op.due >= ready]
         early = [op for op in operations if op.due < ready and answered_on_return(op, fault)]
         failed = [op for op in [*early, *since] if not op.available]
-        of_victim = [op for op in since if op.instance == fault.node and op.available and op.answered is not None]
+        of_victim = [
+            op
+            for op in since
+            if who_answered(op, history.instances) == fault.node and op.available and op.answered is not None
+        ]
         first = min((op.answered for op in of_victim if op.answered is not None), default=None)
         rejoined = None if first is None else max(0.0, first - ready)
         watched = max([op.due for op in since], default=ready) - ready
-        victim_before = sum(op.instance == fault.node and op.available and op.due < fault.injected for op in operations)
+        victim_before = sum(
+            who_answered(op, history.instances) == fault.node and op.available and op.due < fault.injected
+            for op in operations
+        )
         guards = self._guards(fault, victim_before, len(since), watched, len(of_victim))
+        if (unseen := who_is_not_told(operations)) is not None:
+            guards.insert(0, unseen)
         evidence: dict[str, Any] = {
             "fault": fault.fault,
             "victim": fault.node,
@@ -445,10 +522,15 @@ class VictimRejoins:
             "failed_attempts": dict(Counter(" ".join(op.attempts) or "(unknown)" for op in failed)),
             **failure_times(failed, since=ready),
             "watched_seconds": rounded(watched),
-            "by_instance": dict(Counter(op.instance for op in since if op.available and op.instance is not None)),
+            "by_instance": dict(
+                Counter(
+                    who for op in since if op.available and (who := who_answered(op, history.instances)) is not None
+                )
+            ),
             "tried_at_victim": sum(fault.node in op.attempts for op in since),
             "victim_before": victim_before,
             "proves": zero_failures_in_words(len(since)) if not failed else "",
+            **late_as_evidence(late_ones(since, after_seconds=bounds.LATE_AFTER_SECONDS), since),
             "guards": guards,
             "examples": examples(failed, since=ready),
         }
@@ -490,4 +572,80 @@ class VictimRejoins:
             guards.append(
                 f"{fault.node} answered {answers} times before the traffic stopped, {watched:.1f} s after it was ready"
             )
+        return guards
+
+
+@dataclass(frozen=True)
+class NobodyElseAnswers:
+    """While an instance is away and after its return only instances of the setup answer, whoever has its old address.
+
+    An answer is a stranger's when the balancer had it from an address that is no instance's; when it names itself, in
+    the application's own header, as somebody who is no instance; or when it names nobody although every answer before
+    the fault did. A proper answer and a refusal count alike: either was somebody else's to give.
+
+    Expects: operations through the balancer before and after the first fault window. Inconclusive where the answers
+    before the fault name somebody who is no instance already: then the header is not what the setup says.
+
+    Evidence: `fault`, `victim`, `answers` (since the order, but for those of the balancer itself), `before` (answers),
+    `strangers` {name or address, or "(unnamed)": answers}, `witness` ("application": its own header, "balancer":
+    only the addresses the balancer tells), `guards`, `examples` (of strangers' answers).
+    """
+
+    each_phase: int = bounds.EACH_PHASE
+
+    def check(self, history: History) -> Verdict:
+        if not history.faults:
+            return Verdict.inconclusive("no fault was injected", guards=["no fault was injected"])
+        fault = history.faults[0]
+        known = history.instances
+        answers = [
+            op
+            for op in history.operations
+            if op.via == "balancer" and op.answered is not None and op.instance is not None
+        ]
+        before = [op for op in answers if op.due < fault.injected]
+        after = [op for op in answers if op.due >= fault.injected]
+        named_before = {op.named for op in before}
+        # Where every answer has a name, one without is somebody else's.
+        always = named_before <= set(known) and bool(before)
+        strange: dict[str, list[Operation]] = {}
+        for op in after:
+            who = op.instance if op.instance not in known else op.named
+            if who == "" and always:
+                who = "(unnamed)"
+            if who and who not in known:
+                strange.setdefault(who, []).append(op)
+        misnamed = sorted({name for name in named_before if name} - set(known))
+        guards = self._guards(fault, len(before), len(after), misnamed)
+        every = [op for operations in strange.values() for op in operations]
+        evidence: dict[str, Any] = {
+            "fault": fault.fault,
+            "victim": fault.node,
+            "answers": len(after),
+            "before": len(before),
+            "strangers": {who: len(operations) for who, operations in strange.items()},
+            "witness": "application" if any(named_before) else "balancer",
+            "guards": guards,
+            "examples": examples(every, since=fault.injected),
+        }
+        if every and not misnamed and fault.effective is not None:
+            told = f"{plural(len(every), 'answer')} by {listed(strange)} when {done_to(fault)}"
+            return Verdict.fail(f"{told}: no instance of the setup", **evidence)
+        if guards:
+            return Verdict.inconclusive(guards[0], **evidence)
+        word = "the application's own word" if any(named_before) else "the addresses the balancer tells"
+        return Verdict.passed(f"all {plural(len(after), 'answer')} by instances of the setup, by {word}", **evidence)
+
+    def _guards(self, fault: FaultWindow, before: int, after: int, misnamed: Sequence[str]) -> list[str]:
+        guards = []
+        if fault.effective is None:
+            guards.append(f"{fault.fault} on {fault.node} had no effect")
+        if misnamed:
+            guards.append(
+                f"before {done_to(fault)} already answers named {listed(misnamed)}, no instance: "
+                "app.instance_header must hold {instance}"
+            )
+        for when, count in (("before", before), ("since", after)):
+            if count < self.each_phase:
+                guards.append(f"only {plural(count, 'answer')} {when} {done_to(fault)} ({self.each_phase} are needed)")
         return guards

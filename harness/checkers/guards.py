@@ -1,6 +1,7 @@
-"""Whether a scenario tested anything: enough traffic in each phase, sent on time.
+"""Whether a scenario tested anything: enough traffic in each phase, sent on time, and a record that can be believed.
 
-Judged together with the promise itself, so that a thin or late sample can only make a verdict weaker.
+Judged together with the promise itself, so that a thin or late sample can only make a verdict weaker. What contradicts
+itself is asked of every record, whatever it is judged by.
 Must not: fail. What a guard finds is inconclusive, or a rig-error where the record contradicts itself.
 """
 
@@ -9,16 +10,64 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from harness.checkers import bounds
 from harness.checkers.evidence import examples, milliseconds, plural, rounded
-from harness.checkers.measures import is_late, percentile, was_sent
-from harness.model import History, Operation, Verdict
+from harness.checkers.measures import late_ones, percentile, was_sent
+from harness.model import History, Operation, Pace, Verdict
 
-__all__ = ["EnoughTraffic", "OnTime", "late_in_words"]
+__all__ = ["EnoughTraffic", "OnTime", "contradictions", "late_as_evidence", "late_in_words"]
 
 _CLOCK_GRAIN_SECONDS = 0.001
 """Times are rounded when they are written; what is out of order by less is in order."""
+_SCHEDULE_GRAIN_SECONDS = 0.000_01
+"""When a request was due is computed, not read from a clock: only the microseconds it is written in separate the two."""
+
+
+def contradictions(history: History) -> tuple[str, ...]:
+    """Why this record cannot be what happened, one sentence each; none where it can.
+
+    An open loop is told from its record: what was due follows from the pace alone, whatever came back. A rig that waited
+    for answers has planned less than its pace says, or gives its requests times of their own; a record that was put
+    together afterwards, or on a clock that was set meanwhile, has times that no pace leads to, or out of order.
+    """
+    wrong = len(_contradicting(history.operations))
+    told = [f"the times of {plural(wrong, 'request')} contradict each other"] if wrong else []
+    dues: dict[str, list[float]] = {pace.stream: [] for pace in history.paces}
+    for op in history.operations:
+        if op.step == 0 and op.stream in dues:
+            dues[op.stream].append(op.due)
+    for stream, moments in dues.items():
+        paces = [pace for pace in history.paces if pace.stream == stream]
+        planned = sum(pace.planned for pace in paces)
+        asked = sum(map(_asked_for, paces))
+        # One more or less: of a moment at the very border it is not known on which side it was.
+        if planned < asked - len(paces):
+            told.append(
+                f"{planned} requests of {stream} were planned where its pace asks for {asked}: it was no open loop"
+            )
+        if len(moments) < planned:
+            told.append(f"{planned - len(moments)} of {planned} planned requests of {stream} are not in the record")
+            continue
+        kept = sum(_kept(pace, moments) for pace in paces)
+        if kept < planned:
+            told.append(f"{planned - kept} of {planned} requests of {stream} were due when none was planned")
+    return tuple(told)
+
+
+def _asked_for(pace: Pace) -> int:
+    """How many requests are due in its time at its rate, the first of them at its begin."""
+    return max(0, int((pace.end - pace.begin) * pace.rate))
+
+
+def _kept(pace: Pace, dues: Sequence[float]) -> int:
+    """How many were due at a moment at which something was, by the pace: n intervals after its begin."""
+    grain = _SCHEDULE_GRAIN_SECONDS * pace.rate
+    first, last = -grain, pace.planned - 1 + grain
+    begin, rate = pace.begin, pace.rate
+    numbers = [(due - begin) * rate for due in dues]
+    return sum(first <= number <= last and (number + grain) % 1.0 <= 2 * grain for number in numbers)
 
 
 @dataclass(frozen=True)
@@ -73,8 +122,8 @@ class EnoughTraffic:
 class OnTime:
     """The rig sent what it had planned, when it had planned to.
 
-    Expects: operations; one `Pace` for each open-loop stream, whose planned requests must all be in the record.
-    A record whose times contradict each other (answered before sent, sent before due) is a rig-error.
+    Expects: operations; one `Pace` for each open-loop stream, whose planned requests must all be in the record, each due
+    when the pace says. A record that contradicts itself (see `contradictions`) is a rig-error.
 
     Evidence: `late`, `unsent`, `requests`, `late_share`, `slowest_start_seconds`, `p99_start_seconds`,
     `streams` {stream: {"planned", "recorded"}}, `contradictions`, `examples`.
@@ -85,7 +134,7 @@ class OnTime:
 
     def check(self, history: History) -> Verdict:
         operations = history.operations
-        late = [op for op in operations if is_late(op, after_seconds=self.late_after_seconds)]
+        late = late_ones(operations, after_seconds=self.late_after_seconds)
         starts = [op.sent - op.due for op in operations if op.sent is not None]
         recorded = Counter(op.stream for op in operations if op.step == 0)
         streams = {
@@ -95,33 +144,30 @@ class OnTime:
             }
             for stream in dict.fromkeys(pace.stream for pace in history.paces)
         }
-        wrong = [op for op in operations if _contradicts_itself(op)]
+        wrong = _contradicting(operations)
         evidence = {
             "requests": len(operations),
-            "late": len(late),
+            **late_as_evidence(late, operations),
             "unsent": sum(not was_sent(op) for op in operations),
-            "late_share": round(len(late) / len(operations), 4) if operations else None,
             "slowest_start_seconds": rounded(max(starts, default=None)),
             "p99_start_seconds": rounded(percentile(starts, 0.99)),
             "streams": streams,
             "contradictions": len(wrong),
             "examples": examples(wrong or late, since=operations[0].due if operations else 0.0),
         }
-        if wrong:
-            return Verdict.rig_error(f"the times of {plural(len(wrong), 'request')} contradict each other", **evidence)
+        if untrue := contradictions(history):
+            return Verdict.rig_error("; ".join(untrue), **evidence)
         if not operations:
             return Verdict.inconclusive("no request was recorded", **evidence)
-        missing = {name: s["planned"] - s["recorded"] for name, s in streams.items()}
-        for stream, count in missing.items():
-            if count > self.late_share * streams[stream]["planned"]:
-                return Verdict.inconclusive(
-                    f"{count} of {streams[stream]['planned']} planned requests of {stream} are not in the record",
-                    **evidence,
-                )
         if len(late) > self.late_share * len(operations):
             return Verdict.inconclusive(late_in_words(late, operations, self.late_after_seconds), **evidence)
         slowest = milliseconds(max(starts, default=0.0))
         return Verdict.passed(f"{plural(len(operations), 'request')} sent on time, slowest start {slowest}", **evidence)
+
+
+def late_as_evidence(late: Sequence[Operation], of: Sequence[Operation]) -> dict[str, Any]:
+    """How many were late, and which share: what a busy machine is told by."""
+    return {"late": len(late), "late_share": round(len(late) / len(of), 4) if of else None}
 
 
 def late_in_words(late: Sequence[Operation], of: Sequence[Operation], after_seconds: float) -> str:
@@ -132,7 +178,11 @@ def late_in_words(late: Sequence[Operation], of: Sequence[Operation], after_seco
     )
 
 
-def _contradicts_itself(op: Operation) -> bool:
-    if op.sent is not None and op.sent < op.due - _CLOCK_GRAIN_SECONDS:
-        return True
-    return op.answered is not None and (op.sent is None or op.answered < op.sent - _CLOCK_GRAIN_SECONDS)
+def _contradicting(operations: Sequence[Operation]) -> list[Operation]:
+    """Those that were sent before they were due, or answered before they were sent, or without."""
+    return [
+        op
+        for op in operations
+        if (op.sent is not None and op.sent < op.due - _CLOCK_GRAIN_SECONDS)
+        or (op.answered is not None and (op.sent is None or op.answered < op.sent - _CLOCK_GRAIN_SECONDS))
+    ]

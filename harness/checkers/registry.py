@@ -12,15 +12,44 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from harness.checkers.distribution import EveryInstanceGetsTraffic, SharesFitTheAlgorithm
-from harness.checkers.failover import RequestsSurviveLoss, VictimRejoins
+from harness.checkers.edge import (
+    ClientAddressIsTrue,
+    ForgeriesAreNotBelieved,
+    HeadersAreEverywhere,
+    HttpIsSentToHttps,
+    OnlySecureVersions,
+    SchemeIsKnown,
+)
+from harness.checkers.failover import NobodyElseAnswers, RequestsSurviveLoss, VictimRejoins
 from harness.checkers.guards import EnoughTraffic, OnTime
 from harness.checkers.instances import EveryInstanceAnswers, InstancesAgree
+from harness.checkers.orchestrator import BadVersionIsTakenBack, LostReplicaIsReplaced, ScalingCostsNothing
 from harness.checkers.rollout import InFlightFinishes, RolloutCostsNothing
+from harness.checkers.session_changes import ChangesSurvive, StepsAreCounted
+from harness.checkers.session_crossing import LoginCrossesInstances, TokenIsAcceptedElsewhere
+from harness.checkers.session_guard import CookieIsGuarded, NobodyElsesPage, OldIdIsNobody, ReplayIsRefused
+from harness.checkers.session_trouble import GivingUpCostsNothing, LifeIsKept, OverloadIsNoLogout
 from harness.checkers.sessions import (
     LogoutHoldsEverywhere,
     NoSessionLost,
     SessionOnEveryInstance,
     SessionsSurviveRestart,
+)
+from harness.checkers.state import (
+    BootsTogether,
+    ErrorsHaveStatus,
+    EverybodyHears,
+    FilesAreEverywhere,
+    IdleConnectionsAreKept,
+    JobsGoOn,
+    JobsRunOnce,
+    KeyActsOnce,
+    LimitIsShared,
+    NamesAreUnique,
+    NumbersAreUnique,
+    ReadyIsTruthful,
+    SettingsReachEveryInstance,
+    TallyLosesNothing,
 )
 from harness.model import Checker, History, Verdict
 
@@ -36,12 +65,47 @@ _CHECKERS: Mapping[str, type[Checker]] = MappingProxyType(
             NoSessionLost,
             SessionsSurviveRestart,
             LogoutHoldsEverywhere,
+            ChangesSurvive,
+            StepsAreCounted,
+            LoginCrossesInstances,
+            TokenIsAcceptedElsewhere,
+            CookieIsGuarded,
+            NobodyElsesPage,
+            OldIdIsNobody,
+            ReplayIsRefused,
+            GivingUpCostsNothing,
+            LifeIsKept,
+            OverloadIsNoLogout,
             EveryInstanceGetsTraffic,
             SharesFitTheAlgorithm,
             RequestsSurviveLoss,
             VictimRejoins,
+            NobodyElseAnswers,
             RolloutCostsNothing,
             InFlightFinishes,
+            LostReplicaIsReplaced,
+            ScalingCostsNothing,
+            BadVersionIsTakenBack,
+            HttpIsSentToHttps,
+            OnlySecureVersions,
+            HeadersAreEverywhere,
+            SchemeIsKnown,
+            ClientAddressIsTrue,
+            ForgeriesAreNotBelieved,
+            FilesAreEverywhere,
+            NumbersAreUnique,
+            LimitIsShared,
+            KeyActsOnce,
+            NamesAreUnique,
+            TallyLosesNothing,
+            SettingsReachEveryInstance,
+            JobsRunOnce,
+            JobsGoOn,
+            EverybodyHears,
+            IdleConnectionsAreKept,
+            BootsTogether,
+            ReadyIsTruthful,
+            ErrorsHaveStatus,
             EnoughTraffic,
             OnTime,
         )
@@ -89,6 +153,8 @@ def _built(kind: type[Any], given: Mapping[str, Any], *, where: str) -> Any:
         default = known[name].default
         if is_dataclass(default) and isinstance(value, Mapping):
             values[name] = _built(type(default), value, where=f"{where}.{name}")
+        elif isinstance(default, tuple) and isinstance(value, list):
+            values[name] = tuple(value)  # JSON has only lists
         else:
             values[name] = value
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from harness.checkers import bounds
@@ -18,20 +19,20 @@ from harness.checkers.evidence import (
     rounded,
 )
 from harness.checkers.failover import timeout_of
-from harness.checkers.guards import late_in_words
+from harness.checkers.guards import late_as_evidence, late_in_words
 from harness.checkers.measures import (
     SLOW,
     cut_by_stop,
     error_class,
     error_classes,
     gap_within,
-    is_late,
     is_write,
+    late_ones,
     percentile,
     probe_interval,
     touching,
     was_in_flight,
-    was_sent,
+    who_is_not_told,
 )
 from harness.checkers.sessions import NoSessionLost
 from harness.checkers.statistics import zero_failures_in_words
@@ -46,14 +47,18 @@ class _Replacement:
 
     node: str
     begins: float
-    """When it was first touched: drained at the balancer, or told to stop."""
+    """When it was first touched: drained at the balancer, told to stop, or the new one started beside it."""
+    leaves: float
+    """When the old one was first touched: drained at the balancer, or told to stop."""
     stops: float
     """When it was first told to stop."""
     stopped: float
     ready: float
     ends: float
-    """When the balancer sends to it again, or it is ready where no balancer was told."""
+    """When the balancer sends to it again, or it is ready where no balancer was told; and the old one is gone."""
     version: str
+    overlaps: bool
+    """The new one was ready before the old one was touched: at no time was nobody there."""
 
 
 def _replacements(steps: Sequence[RolloutStep]) -> dict[str, _Replacement]:
@@ -70,14 +75,19 @@ def _replacements(steps: Sequence[RolloutStep]) -> dict[str, _Replacement]:
         ready = times.get("ready")
         if stops is None or ready is None:
             continue
+        leaves = min(stops, times.get("drain", stops))
+        overlaps = ready <= leaves
+        stopped = times.get("stopped", stops)
         found[node] = _Replacement(
             node=node,
-            begins=min(stops, times.get("drain", stops)),
+            begins=min(leaves, times.get("start", leaves)),
+            leaves=leaves,
             stops=stops,
-            stopped=times.get("stopped", stops),
+            stopped=stopped,
             ready=ready,
-            ends=max(ready, times.get("enabled", ready)),
+            ends=max(ready, times.get("enabled", ready), stopped),
             version=versions[node],
+            overlaps=overlaps,
         )
     return found
 
@@ -89,6 +99,7 @@ class RolloutCostsNothing:
     Judged from `begin` to the end of the traffic, with what was in flight at `begin`. All streams through the balancer
     count; those in the stream `slow` must have been in flight on each instance when it was first touched (`drain`, or
     `stop` where nothing is drained), fresh and reused connections must both have been in use while each was replaced.
+    Where the new one is ready before the old one is touched, both have the same name.
 
     Expects: rollout steps `begin`, then for each instance `drain`? `stop` `stopped` `start` `ready` `enabled`?, then
     `end`; looks named `version` at every instance before and after, whose value holds `version` (or operations that
@@ -100,7 +111,8 @@ class RolloutCostsNothing:
     - `requests`, `failed`, `errors`, `broken` ["failed-requests", "longest-gap", "old-version", "session-lost"],
       `slow` (requests of that stream), `cut` (those under way at an instance that was being stopped), `proves`;
     - `failed_by_connection` {"fresh", "reused"}, `failed_by_method` {"idempotent", "write"}, `failed_attempts`,
-      `failed_by_step` {"app-1 draining", "app-1 stopping", "app-1 down", "app-1 returning", "between", "after": n};
+      `failed_by_step` {"app-1 joined" (by a new one), "app-1 draining", "app-1 stopping", "app-1 down",
+      "app-1 returning", "between", "after": n};
       `failed_on_new` (given last to an instance of the new version that had said it was ready),
       `failed_on_new_within_seconds` (the latest of them, since it said so), `failed_on_new_after_success` (those given
       to one that had properly answered another request before, so that it was not warming up);
@@ -109,7 +121,7 @@ class RolloutCostsNothing:
     - `replaced` {name: {"down_seconds", "slow_in_flight", "fresh", "reused", "version_before", "version_after",
       "promised_version"}}, `not_replaced` [names], `old_versions_after` {version: answers after the end};
     - `min_available`: instances neither drained nor down at the worst moment, by the steps alone;
-    - `sessions` (evidence of NoSessionLost), `sessions_status`, `late`, `guards`, `examples`.
+    - `sessions` (evidence of NoSessionLost), `sessions_status`, `late`, `late_share` (of all judged), `guards`, `examples`.
     """
 
     longest_gap_seconds: float = bounds.GAP_SECONDS
@@ -149,9 +161,9 @@ class _Seen:
         self._end = self._ends[-1] if self._ends else last
         self._timeout = timeout_of(history)
         judged = touching(operations, start=begin, end=max(last, self._end) + 1.0, timeout_seconds=self._timeout)
-        self._late = [op for op in judged if is_late(op, after_seconds=rule.late_after_seconds)]
+        self._late = late_ones(judged, after_seconds=rule.late_after_seconds)
         self._judged = judged
-        self.requests = [op for op in judged if was_sent(op)]
+        self.requests = [op for op in judged if op.error != "unsent"]
         self.failed = [op for op in self.requests if not op.available]
         self._slow = [op for op in self.requests if op.stream == SLOW]
         self._replaced = _replacements(history.rollout)
@@ -163,7 +175,9 @@ class _Seen:
             end=max([op.due for op in quick], default=begin),
             interval_seconds=probe_interval(history, quick),
         )
-        self._latencies = [op.latency for op in judged if op.available and op.latency is not None and op.stream != SLOW]
+        self._latencies = sorted(
+            op.answered - op.due for op in judged if op.answered is not None and op.available and op.stream != SLOW
+        )
         self._versions = _versions(history, self._replaced, begin, self._end)
         self._sessions = NoSessionLost(after="rollout").check(history)
 
@@ -171,7 +185,7 @@ class _Seen:
     def rig_was_late(self) -> bool:
         return len(self._late) > self._rule.late_share * len(self._judged)
 
-    @property
+    @cached_property
     def _cut(self) -> list[Operation]:
         """Slow requests that failed while the instance they were under way at was being stopped."""
         return [
@@ -188,11 +202,11 @@ class _Seen:
     def _not_replaced(self) -> list[str]:
         return [name for name in self._history.instances if name not in self._replaced]
 
-    @property
+    @cached_property
     def _after(self) -> list[Operation]:
         return [op for op in self.requests if op.due >= self._end]
 
-    @property
+    @cached_property
     def _old_versions_after(self) -> dict[str, int]:
         """Answers after the end in a version that some instance had before and none has now."""
         old = {before for before, _ in self._versions.values() if before is not None}
@@ -231,6 +245,8 @@ class _Seen:
         guards = []
         if self.rig_was_late:
             guards.append(late_in_words(self._late, self._judged, rule.late_after_seconds))
+        if (untold := who_is_not_told(self.requests)) is not None:
+            guards.append(untold)
         if not self._ends:
             guards.append("the rollout did not come to its end")
         if self._not_replaced:
@@ -240,7 +256,7 @@ class _Seen:
         for node, replacement in self._replaced.items():
             if not self._slow_in_flight(replacement):
                 guards.append(f"no slow request was in flight on {node} when its replacement began")
-            for kind, count in self._by_connection(replacement).items():
+            for kind, count in self._by_connection[node].items():
                 if count < rule.each_connection_kind:
                     guards.append(
                         f"only {plural(count, 'request')} on {kind} connections while {node} was replaced "
@@ -259,19 +275,25 @@ class _Seen:
         return guards
 
     def _slow_in_flight(self, replacement: _Replacement) -> int:
-        at = replacement.begins
+        at = replacement.leaves
         return sum(
             was_in_flight(op, at=at) and (op.instance == replacement.node or replacement.node in op.attempts)
             for op in self._slow
         )
 
-    def _by_connection(self, replacement: _Replacement) -> dict[str, int]:
-        during = [op for op in self.requests if replacement.begins <= op.due < replacement.ends and op.stream != SLOW]
-        return {kind.value: sum(op.connection is kind for op in during) for kind in Connection}
+    @cached_property
+    def _by_connection(self) -> dict[str, dict[str, int]]:
+        """How many requests on each kind of connection while each instance was replaced."""
+        counted: dict[str, dict[str, int]] = {}
+        for node, r in self._replaced.items():
+            during = [op for op in self.requests if r.begins <= op.due < r.ends and op.stream != SLOW]
+            counted[node] = {kind.value: sum(op.connection is kind for op in during) for kind in Connection}
+        return counted
 
     def _min_available(self) -> int:
         """Out of use from its drain (or stop) until it is enabled (or ready): intervals that overlap add up."""
-        marks = sorted(mark for r in self._replaced.values() for mark in ((r.begins, 1), (r.ends, -1)))
+        away = [r for r in self._replaced.values() if not r.overlaps]
+        marks = sorted(mark for r in away for mark in ((r.leaves, 1), (r.ends, -1)))
         out = worst = 0
         for _, change in marks:
             out += change
@@ -285,6 +307,8 @@ class _Seen:
         if not going_on:
             return "after" if op.due >= self._end else "between"
         r = going_on[0]
+        if op.due < r.leaves:
+            return f"{r.node} joined"
         if op.due < r.stops:
             return f"{r.node} draining"
         if op.due < r.stopped:
@@ -294,7 +318,10 @@ class _Seen:
     def _on_new(self, op: Operation) -> bool:
         """Whether it was given last to an instance of the new version that had said it was ready."""
         given = self._replaced.get(op.attempts[-1]) if op.attempts else None
-        return given is not None and op.due >= given.ready
+        if given is None or op.due < given.ready:
+            return False
+        # While both are there only the version tells one from the other.
+        return not given.overlaps or op.due >= given.stopped or op.version == given.version
 
     def in_words(self) -> str:
         return (
@@ -307,7 +334,7 @@ class _Seen:
         on_new = [op for op in self.failed if self._on_new(op)]
         since_ready = [op.due - self._replaced[op.attempts[-1]].ready for op in on_new]
         served: dict[str, float] = {}
-        for op in self.requests:
+        for op in self.requests if on_new else ():
             if op.available and op.answered is not None and self._on_new(op):
                 served[op.attempts[-1]] = min(op.answered, served.get(op.attempts[-1], op.answered))
         steps: dict[str, int] = {}
@@ -340,9 +367,9 @@ class _Seen:
             "seconds": rounded(self._end - self._begin) if self._ends else None,
             "replaced": {
                 node: {
-                    "down_seconds": rounded(r.ready - r.stopped),
+                    "down_seconds": rounded(max(0.0, r.ready - r.stopped)),
                     "slow_in_flight": self._slow_in_flight(r),
-                    **self._by_connection(r),
+                    **self._by_connection[node],
                     "version_before": self._versions.get(node, (None, None))[0],
                     "version_after": self._versions.get(node, (None, None))[1],
                     "promised_version": r.version,
@@ -354,7 +381,7 @@ class _Seen:
             "min_available": self._min_available(),
             "sessions": dict(self._sessions.evidence),
             "sessions_status": self._sessions.status.value,
-            "late": len(self._late),
+            **late_as_evidence(self._late, self._judged),
             "proves": zero_failures_in_words(len(self.requests)) if not self.failed else "",
             "examples": examples(self.failed, since=self._begin),
         }
@@ -367,11 +394,15 @@ def _versions(
     told: dict[str, tuple[str | None, str | None]] = {}
     for name in history.instances:
         looks = [look for look in history.looks_at("version") if look.node == name and look.value.get("version")]
-        answers = [op for op in history.operations if op.instance == name and op.version and op.answered is not None]
         before = _latest([look for look in looks if look.at <= begin])
         after = _latest(
             [look for look in looks if look.at >= end or (name in replaced and look.at >= replaced[name].ready)]
         )
+        answers: list[Operation] = []
+        if before is None or after is None:
+            answers = [
+                op for op in history.operations if op.instance == name and op.version and op.answered is not None
+            ]
         if before is None:
             before = next((op.version for op in reversed(answers) if op.answered and op.answered <= begin), None)
         if after is None:

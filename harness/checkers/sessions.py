@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from harness.checkers import bounds
-from harness.checkers.evidence import done_to, examples, kind_of, listed, plural, rounded
+from harness.checkers.evidence import done_to, examples, goes_on, listed, plural, rounded
 from harness.model import Answer, FaultWindow, History, Operation, Outcome, Verdict
 
 __all__ = ["LogoutHoldsEverywhere", "NoSessionLost", "SessionOnEveryInstance", "SessionsSurviveRestart"]
@@ -25,10 +25,17 @@ _PROPER = (Answer.RECOGNISED, *_NOT_HERS)
 
 Matrix = dict[str, dict[str, dict[str, int]]]
 """logged in on -> asked -> {"asked", "recognised", "logged_out", "somebody_else", "failed"}."""
+_NOTHING: Mapping[str, int] = {"asked": 0, "recognised": 0, "logged_out": 0, "somebody_else": 0, "failed": 0}
 
 
-@dataclass(frozen=True, slots=True)
+# The lookup in the enumeration costs more than the comparison.
+_RECOGNISED, _LOGGED_OUT, _SOMEBODY_ELSE = Answer.RECOGNISED, Answer.LOGGED_OUT, Answer.SOMEBODY_ELSE
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Session:
+    """One acknowledged login. Made once, and compared as what it is: two are never the same."""
+
     visitor: str
     home: str | None
     """The instance that answered the login."""
@@ -64,7 +71,8 @@ class _Sessions:
 
     def at(self, visitor: str, when: float) -> _Session | None:
         """The last session this visitor had begun by then, whether or not it still works."""
-        index = bisect_right(self._begins.get(visitor, []), when) - 1
+        begins = self._begins.get(visitor)
+        index = bisect_right(begins, when) - 1 if begins else -1
         return self._of[visitor][index] if index >= 0 else None
 
     def next_login(self, visitor: str, when: float) -> float:
@@ -73,16 +81,17 @@ class _Sessions:
 
     def behind(self, op: Operation) -> _Session | None:
         """The session this request showed. None: it had none, or its owner was changing it meanwhile."""
-        if op.sent is None:
+        sent = op.sent
+        if sent is None:
             return None
-        session = self.at(op.visitor, op.sent)
-        over = op.answered if op.answered is not None else op.sent
+        session = self.at(op.visitor, sent)
+        over = op.answered if op.answered is not None else sent
         return session if session is not None and over <= session.ends else None
 
 
-def _asks(history: History) -> Iterator[Operation]:
+def _asks(history: History) -> list[Operation]:
     """The requests whose answer tells whether a session works."""
-    return (op for op in history.operations if op.final and op.kind not in _CHANGES_THE_SESSION)
+    return [op for op in history.operations if op.final and op.kind not in _CHANGES_THE_SESSION]
 
 
 def _who_answered(op: Operation) -> str | None:
@@ -90,15 +99,16 @@ def _who_answered(op: Operation) -> str | None:
 
 
 def _tally(matrix: Matrix, row: str, column: str, op: Operation) -> None:
-    cell = matrix.setdefault(row, {}).setdefault(
-        column, {"asked": 0, "recognised": 0, "logged_out": 0, "somebody_else": 0, "failed": 0}
-    )
+    try:
+        cell = matrix[row][column]
+    except KeyError:
+        cell = matrix.setdefault(row, {})[column] = dict(_NOTHING)
     cell["asked"] += 1
-    if op.answer is Answer.RECOGNISED:
+    if op.answer is _RECOGNISED:
         cell["recognised"] += 1
-    elif op.answer is Answer.LOGGED_OUT:
+    elif op.answer is _LOGGED_OUT:
         cell["logged_out"] += 1
-    elif op.answer is Answer.SOMEBODY_ELSE:
+    elif op.answer is _SOMEBODY_ELSE:
         cell["somebody_else"] += 1
     else:
         cell["failed"] += 1
@@ -111,9 +121,6 @@ def _properly(cell: Mapping[str, int]) -> int:
 
 def _not_hers(cell: Mapping[str, int]) -> int:
     return cell["logged_out"] + cell["somebody_else"]
-
-
-_NOTHING: Mapping[str, int] = {"asked": 0, "recognised": 0, "logged_out": 0, "somebody_else": 0, "failed": 0}
 
 
 @dataclass(frozen=True)
@@ -234,8 +241,7 @@ class NoSessionLost:
             return Verdict.inconclusive(nothing, guards=[nothing])
         sessions = _Sessions(history)
         told = _Told(sessions, span)
-        for op in _asks(history):
-            told.hear(op)
+        told.hear(_asks(history))
 
         # Who logged out or in again before the end cannot be asked afterwards; a loss that was seen counts anyway.
         promised = [s for s in sessions if s.acknowledged < span.end and (s.ends >= span.end or s in told.lost_at)]
@@ -305,8 +311,8 @@ def _span_of(history: History, after: Literal["heal", "rollout"]) -> _Span | Non
         return None
     returned = {fault.node: fault.healing for fault in history.faults}
     in_words = f"when {done_to(history.faults[0])}" if len(history.faults) == 1 else _several(history.faults)
-    # Whoever hangs goes on as the same process: nothing is started.
-    first = min((fault.healing for fault in history.faults if kind_of(fault) != "hang"), default=float("inf"))
+    # Whoever hangs, or is cut off, goes on as the same process: nothing is started.
+    first = min((fault.healing for fault in history.faults if not goes_on(fault)), default=float("inf"))
     return _Span(min(fault.injected for fault in history.faults), history.healed_at, returned, first, in_words)
 
 
@@ -327,22 +333,34 @@ class _Told:
         self._bad: list[Operation] = []
         self._matrix: Matrix = {}
 
-    def hear(self, op: Operation) -> None:
-        session = self._sessions.behind(op)
-        if session is None or op.sent is None:
-            return
-        # What was answered after the begin was judged by what was left; when it was asked does not matter.
-        since = op.answered is not None and op.answered >= self._span.begin
-        if since and (op.kind == "whoami" or op.answer in _PROPER):
-            _tally(self._matrix, session.home or "(nobody)", _who_answered(op) or "(nobody)", op)
-        if op.answer in _NOT_HERS:
-            if since:
-                self._bad.append(op)
-                self.lost_at.setdefault(session, op)
-            else:
-                self._before.add(session)
-        elif op.answer is Answer.RECOGNISED and op.sent >= self._span.end:
-            self.survived.add(session)
+    def hear(self, operations: Iterable[Operation]) -> None:
+        begin, end = self._span.begin, self._span.end
+        for op in operations:
+            answer, sent = op.answer, op.sent
+            if sent is None:
+                continue
+            # What was answered after the begin was judged by what was left; when it was asked does not matter.
+            since = op.answered is not None and op.answered >= begin
+            is_hers = answer is _RECOGNISED
+            is_not_hers = answer is _LOGGED_OUT or answer is _SOMEBODY_ELSE
+            counts = since and (is_hers or is_not_hers or op.kind == "whoami")
+            # Whose session it was is looked up only where it matters: most of what is said says nothing of one.
+            if not (counts or is_not_hers or (is_hers and sent >= end)):
+                continue
+            session = self._sessions.behind(op)
+            if session is None:
+                continue
+            if counts:
+                _tally(self._matrix, session.home or "(nobody)", _who_answered(op) or "(nobody)", op)
+            if is_hers:
+                if sent >= end:
+                    self.survived.add(session)
+            elif is_not_hers:
+                if since:
+                    self._bad.append(op)
+                    self.lost_at.setdefault(session, op)
+                else:
+                    self._before.add(session)
 
     def evidence(self) -> dict[str, Any]:
         begin, end, returned = self._span.begin, self._span.end, self._span.returned
@@ -529,7 +547,7 @@ class LogoutHoldsEverywhere:
             "accepted_on_logout_instance": at_home,
             "accepted_on_others": len(accepted) - at_home,
             "logout_via": dict(Counter(trial.via or "(nobody)" for trial in trials)),
-            "refused_by": dict(Counter(name for trial in trials for name in trial.refused)),
+            "refused_by": dict(Counter(name for trial in trials for name in sorted(trial.refused))),
             "first_accepted_seconds": rounded(min(after, default=None)),
             "last_accepted_seconds": rounded(max(after, default=None)),
             "accepted_before": {trial.visitor: sorted(trial.before) for trial in trials[: bounds.EXAMPLES]},

@@ -6,6 +6,7 @@ Must not: know anything of histories. The standard library has no binomial tail 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from statistics import NormalDist
 
@@ -15,6 +16,7 @@ __all__ = [
     "chi_square_critical",
     "chi_square_power",
     "chi_square_sf",
+    "clopper_pearson_upper",
     "g_statistic",
     "g_test",
     "rule_of_three",
@@ -39,11 +41,15 @@ def binomial_tail(successes: int, n: int, p: float) -> float:
         return 1.0
     log_p, log_q = math.log(p), math.log1p(-p)
     log_n = math.lgamma(n + 1)
-    terms = (
-        math.exp(log_n - math.lgamma(k + 1) - math.lgamma(n - k + 1) + k * log_p + (n - k) * log_q)
-        for k in range(successes, n + 1)
-    )
-    return min(1.0, math.fsum(terms))
+
+    def term(k: int) -> float:
+        return math.exp(log_n - math.lgamma(k + 1) - math.lgamma(n - k + 1) + k * log_p + (n - k) * log_q)
+
+    # They rise to the mode and fall after it; far from it they are too small for a double, and add nothing.
+    mode = max(successes, min(n, int((n + 1) * p)))
+    first = bisect_left(range(mode), True, lo=successes, key=lambda k: term(k) > 0.0)
+    last = bisect_left(range(n + 1), True, lo=mode, key=lambda k: term(k) == 0.0)
+    return min(1.0, math.fsum(term(k) for k in range(first, last)))
 
 
 def binomial_critical(n: int, p: float, *, alpha: float) -> int:
@@ -185,6 +191,25 @@ def wilson_interval(successes: int, n: int, *, confidence: float = 0.95) -> tupl
     margin = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
     return (max(0.0, (centre - margin) / scale), min(1.0, (centre + margin) / scale))
+
+
+def clopper_pearson_upper(successes: int, n: int, *, confidence: float = 0.95) -> float:
+    """The largest true share that so few successes in `n` do not rule out: exact, one-sided.
+
+    The p at which `successes` or fewer have the probability 1 - confidence; for none of them 1 - (1 - confidence)^(1/n),
+    about 3/n at 95 % (`rule_of_three`). Source: Clopper and Pearson 1934, Biometrika 26:404. 1 for n = 0: nothing is
+    known.
+    """
+    if successes >= n:
+        return 1.0
+    low, high = 0.0, 1.0
+    for _ in range(60):  # halved until a double can tell them apart no more
+        middle = (low + high) / 2.0
+        if binomial_tail(successes + 1, n, middle) < confidence:
+            low = middle
+        else:
+            high = middle
+    return high
 
 
 def rule_of_three(n: int) -> float:

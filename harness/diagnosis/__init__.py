@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from harness.diagnosis.case import Case
 from harness.diagnosis.diagnose import diagnose
+from harness.diagnosis.own_words import promise_in_own_words
 from harness.diagnosis.rules import RULES
 
-__all__ = ["RULES", "Case", "diagnose"]
+__all__ = ["RULES", "Case", "diagnose", "promise_in_own_words"]

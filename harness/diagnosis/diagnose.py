@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from harness.diagnosis.case import Case
+from harness.diagnosis.own_words import in_own_words
 from harness.diagnosis.rules import RULES
 from harness.model import Cause, Confidence, Finding, Look, Status
 
@@ -26,5 +27,5 @@ def diagnose(findings: Sequence[Finding], *, facts: Mapping[str, Any], looks: Se
 
 
 def _causes(case: Case) -> tuple[Cause, ...]:
-    found = [cause for rule in RULES.values() if (cause := rule(case)) is not None]
+    found = [in_own_words(cause, case.facts) for rule in RULES.values() if (cause := rule(case)) is not None]
     return tuple(sorted(found, key=lambda cause: (_ORDER[cause.confidence], -len(cause.evidence))))

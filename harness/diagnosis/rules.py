@@ -8,7 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from harness.diagnosis import session_rules, traffic_rules
+from harness.diagnosis import (
+    edge_rules,
+    orchestrator_rules,
+    session_life_rules,
+    session_rules,
+    state_rules,
+    traffic_rules,
+)
 from harness.diagnosis.case import Case
 from harness.model import Cause
 
@@ -19,7 +26,14 @@ Rule = Callable[[Case], Cause | None]
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
         name.replace("_", "-"): getattr(module, name)
-        for module in (session_rules, traffic_rules)
+        for module in (
+            session_rules,
+            session_life_rules,
+            traffic_rules,
+            orchestrator_rules,
+            edge_rules,
+            state_rules,
+        )
         for name in module.__all__
     }
 )

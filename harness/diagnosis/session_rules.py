@@ -6,6 +6,9 @@ the user's own setup file. Must not: conclude from the absence of a look that no
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from harness.checkers.evidence import listed
 from harness.diagnosis.case import Case
 from harness.model import Cause, Confidence
@@ -99,7 +102,8 @@ def session_store_differs(case: Case) -> Cause | None:
 
 def secret_per_instance(case: Case) -> Cause | None:
     """Sessions reach the shared store, and yet some instances accept no cookie that others made."""
-    if not (case.sessions_lost or case.differs("config")) or not case.apart:
+    refused = case.evidence("LoginCrossesInstances").get("refused")
+    if not (case.sessions_lost or case.differs("config") or refused) or not case.apart:
         return None
     if "session_store" in case.differing or (case.store_was_seen and not case.stored):
         return None
@@ -173,7 +177,7 @@ def secret_at_boot(case: Case) -> Cause | None:
 
 def logout_cookie_only(case: Case) -> Cause | None:
     """A copy of the cookie works after the logout, also where the logout itself happened, and its session is there."""
-    seen = case.evidence("LogoutHoldsEverywhere")
+    seen = _after_logout(case)
     if not seen.get("accepted_on_logout_instance"):
         return None
     evidence = ["the copied cookie was accepted even by the instance on which its owner had logged out"]
@@ -196,7 +200,7 @@ def logout_cookie_only(case: Case) -> Cause | None:
 
 def sessions_cached(case: Case) -> Cause | None:
     """A copy of the cookie works after the logout although its session is gone, or only where nobody logged out."""
-    seen = case.evidence("LogoutHoldsEverywhere")
+    seen = _after_logout(case)
     if not seen.get("accepted"):
         return None
     evidence = []
@@ -215,6 +219,11 @@ def sessions_cached(case: Case) -> Cause | None:
         remedy="ask the shared store at each request, or tell the other instances of a logout",
         guide=_STEP_2,
     )
+
+
+def _after_logout(case: Case) -> Mapping[str, Any]:
+    """What became of copied cookies after the logout, whichever way they were shown."""
+    return case.evidence("LogoutHoldsEverywhere") or case.evidence("ReplayIsRefused")
 
 
 def _store(case: Case) -> str:

@@ -11,12 +11,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.checkers import bounds
-from harness.checkers.evidence import listed
+from harness.checkers.evidence import listed, milliseconds
+from harness.diagnosis.balancers import ways_of
 from harness.diagnosis.case import Case
 from harness.model import Cause, Confidence
 
 __all__ = [
     "all_at_once",
+    "bound_by_cookie",
+    "checks_too_slow",
+    "connect_timeout_too_long",
+    "cpu_starvation",
     "exit_at_once",
     "fail_timeout_too_long",
     "faster_than_fail_timeout",
@@ -28,21 +33,26 @@ __all__ = [
     "not_drained",
     "read_timeout_too_long",
     "ready_before_warm_up",
+    "stale_address",
     "stop_patience_too_short",
 ]
 
 _SERVER_ERRORS = ("http-500", "http-503")
-"""What an application answers itself; 502 and 504 are the balancer's word for nobody at home."""
+"""What an application answers itself; 502, 504 and balancer-503 are the balancer's word for nobody at home."""
 _MOST = 0.9
 """Share of the failures a cause must account for: others may have been under way when it struck."""
 _SETTLED_SECONDS = 0.3
 """Requests that fail until this close to the end of the traffic have not stopped failing."""
-_FAIL_TIMEOUT_GRAIN_SECONDS = 1.0
-"""nginx counts in whole seconds and leaves an instance out for more than it was told."""
 _AT_ONCE_SECONDS = 0.5
 """The requests that were in flight take a second each: a process gone in half of that did not wait for them."""
 _TIME_ENOUGH_SECONDS = 1.5
 """And a process that was killed only after this had the time to finish them."""
+_MUCH_LATE = 0.1
+"""Share of requests sent late from which nothing on this machine can be taken to have had the time it needed."""
+_BY_WAITING = ("timeout", "unsent", "http-504")
+"""Failures that come of waiting alone, whoever kept whom waiting."""
+_BY_TIMEOUTS = (*_BY_WAITING, "http-502", "http-503", "balancer-503", "refused", "reset", "closed", "truncated")
+"""Those, and what waiting becomes where a balancer, a pool or a health check has lost its patience before."""
 _KILLED = re.compile(r"exit code (-9|137)\b")
 
 
@@ -117,17 +127,17 @@ def listens_before_ready(case: Case) -> Cause | None:
     """The returning instance answered requests, badly, while its own ready path still said no."""
     seen = case.evidence("VictimRejoins")
     early = seen.get("failed_before_ready", 0)
-    if not early or str(seen.get("fault", "")).startswith("hang") or not _by_application(seen):
+    if not early or _fault(seen).startswith(("hang", "cut-off")) or not _by_application(seen):
         return None
+    ways = ways_of(case.facts)
     return Cause(
         id="listens-before-ready",
-        sentence="an instance takes requests before it is ready, and the balancer asks nobody whether it is",
+        sentence=f"an instance takes requests before it is ready, and {ways.early_sentence}",
         confidence=Confidence.CERTAIN,
         evidence=(
             f"{early} of {seen['failed']} failed requests were answered by {seen['victim']} before it was ready",
         ),
-        remedy="open the listener only when requests can be served; or answer 503 until then, and add http_503 to "
-        "balancer.next_upstream",
+        remedy=f"open the listener only when requests can be served; or {ways.early_remedy}",
         guide="Health Checks",
     )
 
@@ -249,13 +259,14 @@ def listener_closed_early(case: Case) -> Cause | None:
 def faster_than_fail_timeout(case: Case) -> Cause | None:
     """The balancer had nobody left to ask although instances were up: it still left out those replaced before."""
     seen = case.evidence("RolloutCostsNothing")
-    out = float(case.facts.get("fail_timeout_seconds") or 0.0)
+    ways = ways_of(case.facts)
+    pace, remedy = ways.pace
     seconds, replaced = seen.get("seconds"), seen.get("replaced", {})
     if not seen.get("failed") or not seen.get("min_available") or not seconds or not replaced:
         return None
     nobody = seen.get("failed_attempts", {}).get("(unknown)", 0)
     each = seconds / len(replaced)
-    if nobody < seen["failed"] / 2 or _unreachable(seen) < nobody or each > out + _FAIL_TIMEOUT_GRAIN_SECONDS:
+    if nobody < seen["failed"] / 2 or _unreachable(seen) < nobody or each > pace:
         return None
     return Cause(
         id="faster-than-fail-timeout",
@@ -263,10 +274,9 @@ def faster_than_fail_timeout(case: Case) -> Cause | None:
         confidence=Confidence.CERTAIN if nobody >= _MOST * seen["failed"] else Confidence.LIKELY,
         evidence=(
             f"{nobody} of {seen['failed']} failed requests were tried nowhere; up were {seen['min_available']} or more",
-            f"an instance was replaced every {each:.1f} s; balancer.fail_timeout_seconds is {out:g}",
+            f"an instance was replaced every {each:.1f} s; {ways.left_out_said}",
         ),
-        remedy='rollout.drain = "balancer-first", so that no failure is counted; or wait longer than '
-        "balancer.fail_timeout_seconds before the next instance, or make that 1",
+        remedy=remedy,
         guide="Deployment Strategies: Zero-Downtime Deployment",
     )
 
@@ -284,7 +294,9 @@ def all_at_once(case: Case) -> Cause | None:
         sentence="all instances were replaced at the same time",
         confidence=Confidence.CERTAIN,
         evidence=tuple(evidence),
-        remedy='replace one instance at a time: rollout.kind = "rolling"',
+        remedy='replace one at a time, the new one first: swarm.parallelism = 1, swarm.order = "start-first"'
+        if "swarm" in case.facts
+        else 'replace one instance at a time: rollout.kind = "rolling"',
         guide="Best Practices: DON'T 6",
     )
 
@@ -295,36 +307,42 @@ def all_at_once(case: Case) -> Cause | None:
 def no_retry(case: Case) -> Cause | None:
     """Requests that failed were tried at the lost instance and nowhere else, and none was saved by a second try."""
     seen = case.evidence("RequestsSurviveLoss")
+    ways = ways_of(case.facts)
     # An answer that was cut in the middle cannot be tried elsewhere by anybody.
     idempotent = seen.get("failed_by_method", {}).get("idempotent", 0) - seen.get("answers_cut", 0)
-    only_victim = seen.get("failed_attempts", {}).get(seen.get("victim"), 0)
-    if idempotent <= 0 or only_victim < idempotent:
+    only_victim, maybe = _tried_only_at(seen, seen.get("victim"))
+    configured = ways.tries_elsewhere(_needed_retries(case, seen))
+    evidence = []
+    if 0 < idempotent <= only_victim + maybe:
+        evidence.append(
+            f"{only_victim} of {seen['failed']} failed requests were tried at {seen['victim']} and nowhere else"
+        )
+    if "slowest-answer" in seen.get("broken", ()) and ways.waits_between_tries() and seen.get("retried"):
+        evidence.append(f"{seen['retried']} requests were tried again, the slowest for {seen['slowest_seconds']:.1f} s")
+    if not evidence or (seen.get("retried") if configured is None else configured):
         return None
-    configured = case.facts.get("next_upstream")
-    needed = "timeout" if str(seen.get("fault", "")).startswith("hang") else "error"
-    if needed in configured if configured is not None else seen.get("retried"):
-        return None
-    evidence = [f"{only_victim} of {seen['failed']} failed requests were tried at {seen['victim']} and nowhere else"]
     if configured is not None:
-        evidence.append(f"balancer.next_upstream is {', '.join(configured) or 'off'}")
+        evidence.append(ways.retry_said())
     return Cause(
         id="no-retry",
         sentence="the balancer tries no other instance when one cannot be reached",
         confidence=Confidence.CERTAIN if configured is not None else Confidence.LIKELY,
         evidence=tuple(evidence),
-        remedy='balancer.next_upstream = ["error", "timeout"]',
-        guide="Step 3: Configure Load Balancer (proxy_next_upstream)",
+        remedy=ways.retry_remedy,
+        guide=ways.retry_guide,
     )
 
 
 def no_health_check(case: Case) -> Cause | None:
     """The lost instance is tried as often at the end of its absence as at the beginning."""
     seen = case.evidence("RequestsSurviveLoss")
-    off = case.facts.get("max_fails") == 0
+    ways = ways_of(case.facts)
+    off = ways.never_notices
     if "detection" not in seen.get("broken", ()):
         return None
     # Failures are counted: then it must never have been noticed, and not for want of an answer to wait for.
-    if not off and (seen.get("detect_seconds") is not None or _waits_too_long(case, seen)):
+    waits = _waits_too_long(case, seen) or _connects_too_long(case, seen)
+    if not off and (seen.get("detect_seconds") is not None or waits or _checks_too_slow(case, seen)):
         return None
     evidence = [
         (
@@ -333,21 +351,89 @@ def no_health_check(case: Case) -> Cause | None:
         )
     ]
     if off:
-        evidence.append("balancer.max_fails is 0: failures are not counted")
+        evidence.append(off)
     return Cause(
         id="no-health-check",
         sentence="the balancer never takes a dead instance out",
         confidence=Confidence.CERTAIN if off else Confidence.LIKELY,
         evidence=tuple(evidence),
-        remedy="count failures: balancer.max_fails = 1, balancer.fail_timeout_seconds = 1 or a little more",
-        guide="Step 3: Configure Load Balancer (max_fails, fail_timeout)",
+        remedy=ways.notice_remedy,
+        guide=ways.notice_guide,
     )
+
+
+def checks_too_slow(case: Case) -> Cause | None:
+    """The balancer asks too seldom, or must be told too often, to know of a loss in the time that is promised."""
+    seen = case.evidence("RequestsSurviveLoss")
+    if "detection" not in seen.get("broken", ()) or not _checks_too_slow(case, seen):
+        return None
+    ways = ways_of(case.facts)
+    return Cause(
+        id="checks-too-slow",
+        sentence="the balancer's health checks take too long to notice a loss",
+        confidence=Confidence.CERTAIN,
+        evidence=(
+            f"{seen['tried_at_victim']} requests were tried at {seen['victim']}, {seen['tried_late']} of them too late",
+            ways.checks_said,
+        ),
+        remedy=ways.notice_remedy,
+        guide=ways.notice_guide,
+    )
+
+
+def _checks_too_slow(case: Case, seen: Mapping[str, Any]) -> bool:
+    """Whether the checks of the balancer can miss a loss of this kind for longer than it may be missed."""
+    silent = _fault(seen).startswith(("hang", "cut-off-silence"))
+    within = ways_of(case.facts).notices_within(answers=not silent)
+    return within is not None and within > (bounds.HANG if silent else bounds.KILL).detect_within_seconds
+
+
+def _needed_retries(case: Case, seen: Mapping[str, Any]) -> set[str]:
+    """After which failures another instance has to be tried, where one is lost in this way."""
+    fault = _fault(seen)
+    if fault.startswith(("hang", "cut-off-silence")):
+        return {"timeout"}
+    # Who dies natively leaves an address at which one is refused; a container takes its address along.
+    refused_only = fault.startswith(("kill", "stop")) and case.facts.get("platform", "native") == "native"
+    return {"error"} if refused_only else {"error", "timeout"}
+
+
+def connect_timeout_too_long(case: Case) -> Cause | None:
+    """A lost instance costs more than the promise allows, because connecting to nobody takes the balancer that long."""
+    seen = case.evidence("RequestsSurviveLoss")
+    slow = _SLOW & set(seen.get("broken", ()))
+    if not slow or not _connects_too_long(case, seen):
+        return None
+    return Cause(
+        id="connect-timeout-too-long",
+        sentence="the balancer waits too long for a connection to an instance that is not there",
+        confidence=Confidence.CERTAIN,
+        evidence=(
+            f"balancer.connect_timeout_seconds is {float(case.facts['connect_timeout_seconds']):g}",
+            f"bounds broken: {', '.join(sorted(slow))}",
+        ),
+        remedy="balancer.connect_timeout_seconds = 1 or less: accepting a connection is no work",
+        guide="Best Practices: DO 5",
+    )
+
+
+_SLOW = {"slowest-answer", "detection", "failed-requests", "failed-writes"}
+
+
+def _connects_too_long(case: Case, seen: Mapping[str, Any]) -> bool:
+    """Whether one request alone, tried where nobody answers any more, takes longer than any may."""
+    wait = float(case.facts.get("connect_timeout_seconds") or 0.0)
+    fault = _fault(seen)
+    if fault.startswith("cut-off-silence"):
+        return wait > bounds.SILENCE.slowest_seconds
+    gone = fault.startswith(("kill", "stop", "out-of-memory", "new-address"))
+    return gone and case.facts.get("platform", "native") != "native" and wait > bounds.KILL.slowest_seconds
 
 
 def read_timeout_too_long(case: Case) -> Cause | None:
     """A hung instance costs more than the promise allows, because the balancer waits for it that long."""
     seen = case.evidence("RequestsSurviveLoss")
-    slow = {"slowest-answer", "detection", "failed-requests", "failed-writes"} & set(seen.get("broken", ()))
+    slow = _SLOW & set(seen.get("broken", ()))
     if not slow or not _waits_too_long(case, seen):
         return None
     return Cause(
@@ -364,16 +450,16 @@ def read_timeout_too_long(case: Case) -> Cause | None:
 
 
 def _waits_too_long(case: Case, seen: Mapping[str, Any]) -> bool:
-    """Whether the balancer cannot know of a hang in time, because it still waits for an answer."""
+    """Whether the balancer cannot know of silence in time, because it still waits for an answer."""
     wait = float(case.facts.get("read_timeout_seconds") or 0.0)
-    return str(seen.get("fault", "")).startswith("hang") and wait > bounds.HANG.detect_within_seconds
+    return _fault(seen).startswith(("hang", "cut-off")) and wait > bounds.HANG.detect_within_seconds
 
 
 def fail_timeout_too_long(case: Case) -> Cause | None:
     """An instance that is back gets nothing, because the balancer leaves it out for longer than promised."""
     seen = case.evidence("VictimRejoins")
-    out = float(case.facts.get("fail_timeout_seconds") or 0.0)
-    if not seen or seen.get("failed") or out < bounds.REJOIN_SECONDS:
+    ways = ways_of(case.facts)
+    if not seen or seen.get("failed") or ways.left_out_seconds < bounds.REJOIN_SECONDS:
         return None
     if seen.get("tried_at_victim", 0) > seen["answers"] + bounds.REJOIN_ANSWERS:
         return None  # it was tried, and did not answer
@@ -383,11 +469,87 @@ def fail_timeout_too_long(case: Case) -> Cause | None:
         confidence=Confidence.CERTAIN,
         evidence=(
             f"{seen['victim']} got {seen['answers']} of {seen['requests']} requests after it was ready again",
-            f"balancer.fail_timeout_seconds is {out:g}",
+            ways.left_out_said,
         ),
-        remedy="balancer.fail_timeout_seconds = 1 or 2: with one failed try it costs one retry each time",
-        guide="Step 3: Configure Load Balancer (fail_timeout)",
+        remedy=ways.left_out_remedy,
+        guide=ways.notice_guide,
     )
+
+
+def bound_by_cookie(case: Case) -> Cause | None:
+    """An instance that is back gets nothing, because everybody stays with the one their cookie names by now."""
+    seen = case.evidence("VictimRejoins")
+    cookie = case.facts.get("sticky_cookie")
+    if not cookie or not seen or seen.get("failed") or seen["answers"] >= bounds.REJOIN_ANSWERS:
+        return None
+    return Cause(
+        id="bound-by-cookie",
+        sentence="visitors stay with the instance their cookie names, so that one that is back gets new visitors only",
+        confidence=Confidence.CERTAIN,
+        evidence=(
+            f"{seen['victim']} got {seen['answers']} of {seen['requests']} requests after it was ready again",
+            f"balancer.sticky_cookie is {cookie}",
+        ),
+        remedy="leave balancer.sticky_cookie out, and keep sessions where every instance finds them",
+        guide="Step 2: Configure Persistent Session Storage",
+    )
+
+
+_RESOLVES = {
+    "nginx": "a `resolver`, and `resolve` behind each server of an upstream with a zone",
+    "haproxy": "a section `resolvers`, and `server-template`, or `resolvers` behind each server",
+}
+
+
+def stale_address(case: Case) -> Cause | None:
+    """An instance that is there under a new address gets nothing: the balancer goes on asking at the old one."""
+    seen, strange = case.evidence("VictimRejoins"), case.evidence("NobodyElseAnswers")
+    replaced = "swarm" in case.facts  # whoever takes a replica's place has an address of its own
+    if "new-address" not in (_fault(seen), _fault(strange)) and not replaced:
+        return None
+    evidence = []
+    strangers = strange.get("strangers", {})
+    if strangers:
+        evidence.append(f"{sum(strangers.values())} requests were answered by {listed(strangers)} in its place")
+    if seen and not seen["answers"] and seen["requests"]:
+        tried = seen["tried_at_victim"]
+        evidence.append(
+            f"{seen['victim']} answered none of {seen['requests']} requests in {seen['watched_seconds']:.1f} s at its new "
+            f"address, though it was ready there" + (f"; {tried} were tried at the old one" if tried else "")
+        )
+    if replaced:
+        evidence += _unknown_replicas(case)
+    if not evidence:
+        return None
+    at_start = case.facts.get("resolve") == "at-start"
+    if at_start:
+        evidence.append('balancer.resolve is "at-start": names are looked up once')
+    kind = str(case.facts.get("balancer", "nginx"))
+    return Cause(
+        id="stale-address",
+        sentence="the balancer goes on using the address an instance had before",
+        confidence=Confidence.CERTAIN if at_start else Confidence.LIKELY,
+        evidence=tuple(evidence),
+        remedy=f'balancer.resolve = "always" ({kind}: {_RESOLVES.get(kind, "look names up again and again")}); or '
+        '"when-told", where whoever replaces an instance gives the balancer its new address and reloads it',
+        guide="Deployment Strategies: Zero-Downtime Deployment: 2. Using Docker",
+    )
+
+
+def _unknown_replicas(case: Case) -> list[str]:
+    """Replicas that are there, healthy, and get nothing; or that everybody is sent to after they are gone."""
+    evidence = []
+    healing, scaling = case.evidence("LostReplicaIsReplaced"), case.evidence("ScalingCostsNothing")
+    if "not-used" in healing.get("broken", ()) and not healing["answers"]:
+        evidence.append(f"the replacement of {healing['victim']} was healthy and answered nothing")
+    unused = [name for name, added in scaling.get("added", {}).items() if not added["answers"]]
+    if "not-used" in scaling.get("broken", ()) and unused:
+        evidence.append(f"{listed(unused)} answered nothing although they were healthy")
+    rollout = case.evidence("RolloutCostsNothing")
+    after = rollout.get("failed_by_step", {}).get("after", 0)
+    if after and case.facts.get("resolve") == "at-start" and _unreachable(rollout) >= rollout["failed"] / 2:
+        evidence.append(f"{after} requests failed when every replica had been replaced: {_classes(rollout['errors'])}")
+    return evidence
 
 
 def instance_not_in_pool(case: Case) -> Cause | None:
@@ -426,13 +588,80 @@ def _missing(case: Case, known: Mapping[str, Any]) -> list[str]:
     return sorted(name for name in {*counts, *known} if not counts.get(name))
 
 
+# -- the machine all of it runs on -----------------------------------------------------------------------------------
+
+
+def cpu_starvation(case: Case) -> Cause | None:
+    """Requests fail while the harness itself did not get the processor when it was its turn: the nodes beside it did not
+    either. It is named beside whatever else fits, and never as certain: that a machine was busy excuses nobody."""
+    checker = _failed_requests_alone(case)
+    seen = case.evidence(checker)
+    errors = seen.get("errors", {})
+    late, share = seen.get("late"), seen.get("late_share") or 0.0
+    failed = sum(errors.values())
+    if not late or not failed or share <= bounds.LATE_SHARE:
+        return None
+    if sum(errors.get(name, 0) for name in _BY_TIMEOUTS) < _MOST * failed:
+        return None  # what else is said takes no time at all, or too much of it
+    late_after = milliseconds(bounds.LATE_AFTER_SECONDS)
+    against = []
+    if share < _MUCH_LATE:
+        against.append(f"{1 - share:.0%} of the requests were sent on time")
+    waited = sum(errors.get(name, 0) for name in _BY_WAITING)
+    if waited < _MOST * failed:
+        against.append(f"{failed - waited} of {failed} failures are none that waiting makes ({_classes(errors)})")
+    evidence = [
+        f"{share:.0%} of the requests ({late}) were sent more than {late_after} late or not at all",
+        f"{failed} failed: {_classes(errors)}",
+    ]
+    if checker in _OF_ONE_INSTANCE:
+        there, unknown = _tried_only_at(seen, seen["victim"])
+        if there + unknown >= _MOST * failed:
+            against.append(f"they were tried at {seen['victim']} alone, and a busy machine spares nobody")
+        else:
+            evidence.append(f"{failed - there - unknown} of them had been tried at others than {seen['victim']}")
+    return Cause(
+        id="cpu-starvation",
+        sentence="this machine had too little processor time for the traffic and the setup together",
+        confidence=Confidence.POSSIBLE if against else Confidence.LIKELY,
+        evidence=tuple(evidence),
+        against=tuple(against),
+        remedy="lower traffic.rate, end what else runs on this machine, or take one with more cores; then judge again",
+        guide="Testing Your Distributed Setup",
+    )
+
+
+_OF_ONE_INSTANCE = ("RequestsSurviveLoss", "VictimRejoins")
+_OF_REQUESTS = ("RequestsSurviveLoss", "RolloutCostsNothing", "ScalingCostsNothing", "BadVersionIsTakenBack")
+
+
+def _failed_requests_alone(case: Case) -> str:
+    """The checker for which failed requests are all that is wrong with the setup; empty where more is."""
+    for checker in _OF_REQUESTS:
+        if broken := case.evidence(checker).get("broken"):
+            return checker if set(broken) <= {"failed-requests", "failed-writes"} else ""
+    return "VictimRejoins"
+
+
 # -- what several rules ask --------------------------------------------------------------------------------------
+
+
+def _fault(seen: Mapping[str, Any]) -> str:
+    return str(seen.get("fault", ""))
 
 
 def _by_application(seen: Mapping[str, Any]) -> bool:
     """Whether all but a few of the failures were answers of the application."""
     errors = seen.get("errors", {})
     return bool(errors) and sum(errors.get(name, 0) for name in _SERVER_ERRORS) >= _MOST * sum(errors.values())
+
+
+def _tried_only_at(seen: Mapping[str, Any], node: str | None) -> tuple[int, int]:
+    """How many failed requests were tried there, once or again and again, and nowhere else; and how many may have been:
+    those of which nothing is known are taken to be like these, where they are the fewer."""
+    tried = seen.get("failed_attempts", {})
+    there = sum(n for names, n in tried.items() if set(names.split()) == {node})
+    return there, min(there, tried.get("(unknown)", 0))
 
 
 def _failed_last_at(seen: Mapping[str, Any], node: str) -> int:
@@ -444,7 +673,7 @@ def _failed_while(seen: Mapping[str, Any], *steps: str) -> int:
 
 
 def _unreachable(seen: Mapping[str, Any]) -> int:
-    return sum(n for name, n in seen.get("errors", {}).items() if name in ("http-502", "refused"))
+    return sum(n for name, n in seen.get("errors", {}).items() if name in ("http-502", "balancer-503", "refused"))
 
 
 def _classes(errors: Mapping[str, Any]) -> str:

@@ -6,6 +6,6 @@ A fault asks a node for exactly one ability. Must not: record or judge anything 
 
 from __future__ import annotations
 
-from harness.faults.faults import Fault, Hang, Kill, Stop
+from harness.faults.faults import CutOff, Fault, Hang, Kill, NewAddress, OutOfMemory, Stop
 
-__all__ = ["Fault", "Hang", "Kill", "Stop"]
+__all__ = ["CutOff", "Fault", "Hang", "Kill", "NewAddress", "OutOfMemory", "Stop"]

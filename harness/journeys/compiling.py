@@ -22,7 +22,7 @@ __all__ = ["PLACEHOLDERS", "compile_journeys"]
 PLACEHOLDERS = ("user.email", "user.password", "user.name", "record", "text")
 """What every journey may use, beside the names its steps take from answers."""
 
-_STEP_KEYS = (*METHODS, "form", "json", "headers", "take", *RULES)
+_STEP_KEYS = (*METHODS, "form", "json", "files", "headers", "take", *RULES)
 _MATCH_KEYS = ("status", "location", "contains", "absent")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OURS = ("host", "connection", "content-length", "transfer-encoding", "cookie", "accept-encoding")
@@ -92,6 +92,9 @@ def _step(plain: Any, where: str, mistakes: list[str]) -> Step | None:
     path = _path(given[method], f"{where}.{method}", mistakes)
     form = _texts(given["form"], f"{where}.form", mistakes) if "form" in given else None
     json = _json(given["json"], f"{where}.json", mistakes) if "json" in given else None
+    if "files" in given and "json" in given:
+        mistakes.append(f"{where} has both files and json: a request has one body")
+    files = _texts(given["files"], f"{where}.files", mistakes) if "files" in given else None
     headers = _texts(given.get("headers", {}), f"{where}.headers", mistakes)
     for name in headers:
         if not _HEADER_NAME.fullmatch(name):
@@ -102,7 +105,9 @@ def _step(plain: Any, where: str, mistakes: list[str]) -> Step | None:
     rules = {rule: _match(_plain(given[rule]), f"{where}.{rule}", mistakes) for rule in RULES if rule in given}
     if len(mistakes) > before or path is None:
         return None
-    return Step(method=method.upper(), path=path, form=form, json=json, headers=headers, take=take, rules=rules)
+    return Step(
+        method=method.upper(), path=path, form=form, json=json, files=files, headers=headers, take=take, rules=rules
+    )
 
 
 def _template(text: Any, where: str, mistakes: list[str]) -> Template:

@@ -104,6 +104,8 @@ def _unexpected(step: Step, reply: Reply, values: Mapping[str, str], asked: str,
             error = "wrong-body"
             detail = f"{_missing(rule, reply, values)}: {_first_words(reply)}"
             break
+    if status == 503 and from_balancer:
+        error = f"balancer-{status}"
     if status == 429 or (status == 503 and not from_balancer):
         return Judgement(Answer.OVERLOADED, outcome, error, detail)
     if 400 <= status < 500:

@@ -6,8 +6,9 @@ to an equal journey: that is how they reach the traffic process. Must not: send 
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -70,6 +71,8 @@ class Step:
     form: Mapping[str, Template] | None = None
     json: Any = None
     """Plain JSON whose texts are templates. None: no JSON body."""
+    files: Mapping[str, Template] | None = None
+    """What is in each file, by the name of its field. None: no file is sent."""
     headers: Mapping[str, Template]
     take: Mapping[str, Take]
     rules: Mapping[str, Match]
@@ -78,7 +81,8 @@ class Step:
     @property
     def request_names(self) -> tuple[str, ...]:
         """The placeholders that must have a value before it can be sent."""
-        texts = [self.path, *(self.form or {}).values(), *self.headers.values(), *_texts_of(self.json)]
+        texts = [self.path, *(self.form or {}).values(), *(self.files or {}).values()]
+        texts += [*self.headers.values(), *_texts_of(self.json)]
         return tuple(name for text in texts for name in text.names)
 
     @property
@@ -94,7 +98,13 @@ class Step:
         """The request for these values. Raises MissingValueError; also when a header's value would break the header."""
         headers: list[tuple[str, str]] = []
         body = b""
-        if self.form is not None:
+        if self.files is not None:
+            kind, body = _multipart(
+                [(name, text.render(values)) for name, text in (self.form or {}).items()],
+                [(name, text.render(values)) for name, text in self.files.items()],
+            )
+            headers.append(("Content-Type", kind))
+        elif self.form is not None:
             pairs = (f"{quote_plus(name)}={quote_plus(text.render(values))}" for name, text in self.form.items())
             body = "&".join(pairs).encode()
             headers.append(("Content-Type", "application/x-www-form-urlencoded"))
@@ -114,6 +124,8 @@ class Step:
             plain["form"] = {name: text.text for name, text in self.form.items()}
         if self.json is not None:
             plain["json"] = _declared_json(self.json)
+        if self.files is not None:
+            plain["files"] = {name: text.text for name, text in self.files.items()}
         if self.headers:
             plain["headers"] = {name: text.text for name, text in self.headers.items()}
         if self.take:
@@ -137,6 +149,22 @@ class Journey:
 
 def _quoted(value: str) -> str:
     return quote(value, safe="")
+
+
+def _multipart(fields: Sequence[tuple[str, str]], files: Sequence[tuple[str, str]]) -> tuple[str, bytes]:
+    """The content type and the body of a form with files (RFC 7578). The same for the same content.
+
+    No content holds a digest of itself, so that the boundary stands nowhere else.
+    """
+    boundary = hashlib.blake2b(repr((fields, files)).encode(), digest_size=16).hexdigest()
+    parts = [f'Content-Disposition: form-data; name="{_quoted(name)}"\r\n\r\n{value}' for name, value in fields]
+    parts += [
+        f'Content-Disposition: form-data; name="{_quoted(name)}"; filename="{_quoted(name)}.txt"\r\n'
+        f"Content-Type: text/plain; charset=utf-8\r\n\r\n{value}"
+        for name, value in files
+    ]
+    body = "".join(f"--{boundary}\r\n{part}\r\n" for part in parts) + f"--{boundary}--\r\n"
+    return f"multipart/form-data; boundary={boundary}", body.encode()
 
 
 def _texts_of(value: Any) -> list[Template]:

@@ -6,6 +6,7 @@ Must not: do I/O, read clocks, know how anything is measured.
 from __future__ import annotations
 
 from harness.model.facts import (
+    UNNAMED,
     Answer,
     Connection,
     FaultWindow,
@@ -21,6 +22,7 @@ from harness.model.promise import Promise
 from harness.model.verdict import Cause, Checker, Confidence, Finding, Status, Verdict, worst
 
 __all__ = [
+    "UNNAMED",
     "Answer",
     "Cause",
     "Checker",

@@ -7,7 +7,21 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-__all__ = ["Answer", "Connection", "FaultWindow", "History", "Look", "Operation", "Outcome", "Pace", "RolloutStep"]
+__all__ = [
+    "UNNAMED",
+    "Answer",
+    "Connection",
+    "FaultWindow",
+    "History",
+    "Look",
+    "Operation",
+    "Outcome",
+    "Pace",
+    "RolloutStep",
+]
+
+UNNAMED = "(unnamed)"
+"""An attempt at an instance that the balancer counted and did not name."""
 
 
 class Outcome(StrEnum):
@@ -44,6 +58,11 @@ class Connection(StrEnum):
     REUSED = "reused"
 
 
+# Looked up a million times where a long run is judged, and the lookup in an enumeration costs more than the rest.
+_OK = Outcome.OK
+_LOGGED_OUT = Answer.LOGGED_OUT
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """One request of one visitor."""
@@ -70,17 +89,20 @@ class Operation:
     instance: str | None
     """Who answered, by the balancer's word or because it was asked directly. None: nobody, or the balancer itself."""
     attempts: tuple[str, ...]
-    """The instances the balancer tried, in order; a retry shows as two."""
+    """The instances the balancer tried, in order; a retry shows as two. UNNAMED stands for one that it did not name."""
     status: int | None
     outcome: Outcome
     answer: Answer
     error: str | None = None
-    """None when ok; otherwise its class: `refused` `reset` `closed` `timeout` `truncated` `malformed` `unsent`
-    `http-500` (any status not expected) `logged-out` `wrong-user` `wrong-body`."""
+    """None when ok; otherwise its class: `refused` `reset` `closed` `tls` `timeout` `truncated` `malformed` `unsent` `given-up`
+    `http-500` (any status not expected) `balancer-503` (nobody could be reached) `logged-out` `wrong-user` `wrong-body`."""
     detail: str = ""
     """What helps a reader when it is not ok: the first bytes of the body or the system's words."""
     version: str | None = None
     """The version the answer carried."""
+    named: str | None = None
+    """Who answered by the application's own word; empty where the answer does not say. None: the setup names no header
+    for it, or there was no answer."""
     record: str | None = None
     """The client-given id of what was written or read, such as a note's."""
 
@@ -92,7 +114,7 @@ class Operation:
     @property
     def available(self) -> bool:
         """Whether the person got a proper answer. Being logged out is an answer: session promises judge that."""
-        return self.outcome is Outcome.OK or self.answer is Answer.LOGGED_OUT
+        return self.outcome is _OK or self.answer is _LOGGED_OUT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +188,8 @@ class History:
     rollout: tuple[RolloutStep, ...] = ()
     looks: tuple[Look, ...] = ()
     paces: tuple[Pace, ...] = ()
+    unix_less_clock: float | None = None
+    """Unix time less `clock.now()` when it was begun, to find in logs what nodes wrote meanwhile. None: not written down."""
 
     def of_kind(self, *kinds: str) -> Iterator[Operation]:
         """The operations of these journeys, in order."""

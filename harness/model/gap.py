@@ -47,9 +47,9 @@ def longest_gap(
         moments.insert(0, min(begin, moments[0]) if moments else begin)
     if end is not None:
         moments.append(max(end, moments[-1]) if moments else end)
-    longest = Gap(0.0, 0.0, 0.0)
-    for earlier, later in pairwise(moments):
-        seconds = later - earlier - interval_seconds
-        if seconds > longest.seconds:
-            longest = Gap(seconds, earlier, later)
-    return longest
+    spans = [later - earlier - interval_seconds for earlier, later in pairwise(moments)]
+    seconds = max(spans, default=0.0)
+    if seconds <= 0.0:
+        return Gap(0.0, 0.0, 0.0)
+    first = spans.index(seconds)
+    return Gap(seconds, moments[first], moments[first + 1])

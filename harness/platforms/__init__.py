@@ -5,6 +5,41 @@ Must not: know what a node is for (Postgres, nginx, an application): that is `se
 
 from __future__ import annotations
 
-from harness.platforms.node import Hangable, Killable, Node, NodeSpec, Stoppable
+from harness.platforms.node import (
+    ContainerSpec,
+    CutOff,
+    Hangable,
+    Inspectable,
+    Killable,
+    Measurable,
+    MemoryBound,
+    Node,
+    NodeSpec,
+    Relocatable,
+    Replaceable,
+    Spec,
+    Stoppable,
+)
+from harness.platforms.replica import HealthCheck, Orchestrator, Outcome, Replica, ReplicatedSpec, Update
 
-__all__ = ["Hangable", "Killable", "Node", "NodeSpec", "Stoppable"]
+__all__ = [
+    "ContainerSpec",
+    "CutOff",
+    "Hangable",
+    "HealthCheck",
+    "Inspectable",
+    "Killable",
+    "Measurable",
+    "MemoryBound",
+    "Node",
+    "NodeSpec",
+    "Orchestrator",
+    "Outcome",
+    "Relocatable",
+    "Replaceable",
+    "Replica",
+    "ReplicatedSpec",
+    "Spec",
+    "Stoppable",
+    "Update",
+]

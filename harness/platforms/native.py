@@ -40,6 +40,7 @@ _NOTHING: Mapping[str, str] = {}
 _LOOK_EVERY_SECONDS = 0.005
 _GONE_WITHIN_SECONDS = 10.0
 _FROZEN_WITHIN_SECONDS = 5.0
+_RUN_SECONDS = 10.0
 _LOG_LINES = 10
 _LOG_TAIL_BYTES = 16 * 1024
 _LINE_LENGTH = 300
@@ -303,6 +304,10 @@ class NativeNode:
             self._told_to_stop = True
         process.send_signal(signal)
 
+    def tell_to_stop(self) -> None:
+        """Send its stop signal and return at once. Raises NodeError when it does not run."""
+        self.signal(self._spec.stop_signal)
+
     def stop(self) -> int:
         """Ask it to end, wait its patience, then kill it and all it started. Returns the exit code.
 
@@ -321,7 +326,7 @@ class NativeNode:
         if process.poll() is None:
             if not self._told_to_stop:
                 with suppress(NodeError):  # ended in this moment: as wanted
-                    self.signal(self._spec.stop_signal)
+                    self.tell_to_stop()
             self.resume()
             # Not scaled by patience: how long an app may take to end is part of what is judged.
             self.was_killed = not _ends_within(process, self._spec.stop_within_seconds)
@@ -380,13 +385,18 @@ class NativeNode:
         if not self.is_running():
             raise NodeError(f"{self.name} does not run, so it cannot be frozen")
         self._frozen = True
+        were_frozen = False
 
         def is_frozen() -> bool:
+            # Twice: who is seen to be stopped starts nobody any more, so that the look after that misses nobody who was
+            # started just before.
+            nonlocal were_frozen
             family = self._family()
             for each in family.values():
                 if not each.is_stopped:
                     processes.send(each, SIGSTOP)
-            return bool(family) and all(processes.is_frozen(pid) for pid in family)
+            before, were_frozen = were_frozen, bool(family) and all(processes.is_frozen(pid) for pid in family)
+            return before and were_frozen
 
         try:
             wait_until(
@@ -454,6 +464,49 @@ class NativeNode:
     def _is_marked(self, process: Process) -> bool:
         environment = processes.environment_of(process.pid)
         return environment.get(NODE_MARK) == self.name and environment.get(SCRATCH_MARK) == str(self._workspace.scratch)
+
+    # -- what is asked of it from inside ----------------------------------------------------------------------
+
+    def run(self, *argv: str) -> tuple[int, str]:
+        """Run a program in its folder and its environment: exit code and what it said.
+
+        Raises:
+            NodeError: it cannot be run, or does not end.
+        """
+        environment = dict(self._environment) | dict(self._spec.env) | dict(self._workspace.marks)
+        try:
+            ended = subprocess.run(
+                argv,
+                cwd=self._spec.directory,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                timeout=_RUN_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise NodeError(f"{self.name}: {argv[0]} did not end within {_RUN_SECONDS:.0f} s") from None
+        except OSError as problem:
+            raise NodeError(f"{self.name}: {argv[0]} cannot be run: {problem.strerror}") from problem
+        return ended.returncode, ended.stdout
+
+    def cpu_seconds(self) -> float | None:
+        """The processor time all its processes have used since its start; None where that cannot be seen."""
+        return processes.cpu_seconds(processes.tree(self._process.pid)) if self._process is not None else None
+
+    def processes(self) -> Mapping[int, str]:
+        """Its process and what that started itself: id to command line, or the title it gave itself."""
+        return processes.titles_below(self._process.pid) if self._process is not None else {}
+
+    def write_file(self, path: str, content: bytes) -> None:
+        """Put a file into its folder, or under an absolute path, in one step: nobody reads half of it."""
+        target = self._spec.directory / path
+        new = target.with_name(f"{target.name}.new")
+        new.write_bytes(content)
+        new.replace(target)
 
     # -- words for what went wrong ----------------------------------------------------------------------------
 

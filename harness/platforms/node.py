@@ -11,9 +11,44 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGTERM, Signals
-from typing import Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
-__all__ = ["Hangable", "Killable", "Node", "NodeSpec", "Stoppable"]
+__all__ = [
+    "ContainerSpec",
+    "CutOff",
+    "Hangable",
+    "Inspectable",
+    "Killable",
+    "Measurable",
+    "MemoryBound",
+    "Node",
+    "NodeSpec",
+    "Relocatable",
+    "Replaceable",
+    "Spec",
+    "Stoppable",
+]
+
+
+class Spec(Protocol):
+    """What every way of running a node has in common."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int:
+        """Where the harness itself reaches it, on loopback."""
+
+    @property
+    def is_ready(self) -> Callable[[], bool]: ...
+    @property
+    def ready_within_seconds(self) -> float: ...
+    @property
+    def stop_signal(self) -> Signals | None: ...
+    @property
+    def stop_within_seconds(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,13 +75,46 @@ class NodeSpec:
     """True for servers that will not run as root (Postgres): the platform then drops rights for it."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerSpec:
+    """How one node is run as a container, and how to tell that it is ready."""
+
+    name: str
+    """Unique in the cluster; also its name on the run's network."""
+    image: str
+    command: tuple[str, ...] | None = None
+    """None: the image's own."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """Absolute path in the container to content; there before it starts."""
+    container_port: int
+    """Where it listens inside."""
+    host: str = "127.0.0.1"
+    port: int
+    """Where `container_port` is published on loopback."""
+    extra_ports: Mapping[int, int] = field(default_factory=dict)
+    """More ports published on loopback: inside to outside."""
+    address: str | None = None
+    """Its fixed address on the run's network; None for any."""
+    aliases: tuple[str, ...] = ()
+    tmpfs: tuple[str, ...] = ()
+    """Paths that are kept in memory."""
+    is_ready: Callable[[], bool]
+    ready_within_seconds: float = 30.0
+    stop_signal: Signals | None = None
+    """None: the one the image names."""
+    stop_within_seconds: float = 10.0
+    memory_mib: int | None = None
+    """What it may use; None for no limit."""
+
+
 class Node(Protocol):
     """One running part."""
 
     @property
     def name(self) -> str: ...
     @property
-    def spec(self) -> NodeSpec: ...
+    def spec(self) -> Spec: ...
     @property
     def log_path(self) -> Path: ...
     @property
@@ -59,8 +127,11 @@ class Node(Protocol):
 
     def is_running(self) -> bool: ...
     def is_ready(self) -> bool: ...
-    def start(self, spec: NodeSpec | None = None) -> None:
-        """Start it, with another spec if one is given (a new version), and return at once. Raises NodeError."""
+    def start(self, spec: Any = None) -> None:
+        """Start it, with another spec of its platform if one is given (a new version), and return at once.
+
+        Raises NodeError.
+        """
 
     def wait_ready(self) -> None:
         """Return when it is ready. Raises NodeNeverReady with what was seen and what to do."""
@@ -70,6 +141,9 @@ class Node(Protocol):
 
 @runtime_checkable
 class Stoppable(Protocol):
+    def tell_to_stop(self) -> None:
+        """Send its stop signal and return at once. Raises NodeError when it does not run."""
+
     def stop(self) -> int:
         """Ask it to end with its stop signal, wait its patience, then kill. Returns the exit code."""
 
@@ -87,3 +161,57 @@ class Hangable(Protocol):
 
     def resume(self) -> None: ...
     def is_hung(self) -> bool: ...
+
+
+@runtime_checkable
+class CutOff(Protocol):
+    def cut_off(self, *, answer: Literal["silence", "refusal"]) -> None:
+        """Take it off the network while it runs: who connects hears nothing, or is refused at once."""
+
+    def reconnect(self) -> None:
+        """Give it its place on the network back, under the address it had; does nothing if it has it."""
+
+    def is_cut_off(self) -> bool: ...
+
+
+@runtime_checkable
+class Relocatable(Protocol):
+    @property
+    def address(self) -> str | None:
+        """Where it is on the run's network; None while it is nowhere."""
+
+    def relocate(self) -> str:
+        """End it and start it anew under another address, as a replaced container is. Returns the new address."""
+
+
+@runtime_checkable
+class Replaceable(Protocol):
+    def replace(self, spec: Any, *, on_stopped: Callable[[str], None]) -> None:
+        """End it and start it with this spec in the one step its platform has for that, and return when it was started.
+
+        Its platform may replace others with it. `on_stopped` is called with the name of each in the moment it is gone.
+        """
+
+
+@runtime_checkable
+class MemoryBound(Protocol):
+    def exhaust_memory(self) -> None:
+        """Have the kernel's out-of-memory killer end it, and wait until it is gone."""
+
+
+@runtime_checkable
+class Measurable(Protocol):
+    def cpu_seconds(self) -> float | None:
+        """The processor time it and all it started have used since its start; None where that cannot be seen."""
+
+
+@runtime_checkable
+class Inspectable(Protocol):
+    def run(self, *argv: str) -> tuple[int, str]:
+        """Run a program where the node runs: exit code and what it said. Raises NodeError when it cannot be run."""
+
+    def processes(self) -> Mapping[int, str]:
+        """Its living processes: id to command line (or the title it gave itself)."""
+
+    def write_file(self, path: str, content: bytes) -> None:
+        """Put a file where the node finds it under this path."""

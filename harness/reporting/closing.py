@@ -12,7 +12,7 @@ from harness.model import Status
 from harness.reporting.run import WAIVED, PromiseResult, RunResult
 from harness.reporting.text import cut, duration, one_line, seconds
 
-__all__ = ["boot_line", "closing_lines", "closing_texts", "promise_line", "promise_lines"]
+__all__ = ["boot_line", "closing_lines", "closing_texts", "promise_line", "promise_lines", "shown_path"]
 
 STYLES = {
     Status.PASS.value: "green",
@@ -90,6 +90,8 @@ def closing_texts(result: RunResult, *, console: Console | None = None) -> Itera
     if result.untried:
         yield from _labelled("", result.untried_in_words, console, indent=1)
         yield Text()
+    for told_once in result.left_out_in_words:
+        yield from _labelled("", told_once, console, indent=1)
     yield from _labelled("", _counts(result), console, indent=1)
     yield Text(f" {shown_path(result.results / result.page)}")
     yield Text(f" {one_line(result.repeat_command)}")

@@ -15,8 +15,12 @@ __all__ = ["replacing", "write_text"]
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[IO[bytes]]:
+def replacing(
+    target: Path, *, remedy: str = "make room there, or choose another folder with --report"
+) -> Iterator[IO[bytes]]:
     """A file that takes its place when all of it has been written: a reader never sees half of it.
+
+    `remedy`: what a person can do where it cannot be written.
 
     Raises:
         MissingPrerequisite: it cannot be written, such as for want of disk space.
@@ -31,15 +35,15 @@ def replacing(target: Path) -> Iterator[IO[bytes]]:
         begun.replace(target)
     except OSError as problem:
         why = problem.strerror or type(problem).__name__
-        raise MissingPrerequisite(
-            f"{target} cannot be written ({why}): make room there, or choose another folder with --report"
-        ) from problem
+        raise MissingPrerequisite(f"{target} cannot be written ({why}): {remedy}") from problem
     finally:
         if begun is not None:
             begun.unlink(missing_ok=True)
 
 
-def write_text(target: Path, text: str) -> None:
+def write_text(
+    target: Path, text: str, *, remedy: str = "make room there, or choose another folder with --report"
+) -> None:
     """Replace the file by this text in UTF-8. Raises MissingPrerequisite as `replacing` does."""
-    with replacing(target) as file:
+    with replacing(target, remedy=remedy) as file:
         file.write(text.encode("utf-8", "replace"))

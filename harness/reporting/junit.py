@@ -40,7 +40,7 @@ def to_junit(result: RunResult) -> str:
             harness=result.version,
             command=result.command,
         )
-        suite.extend(case for promise in promises for case in _cases(promise))
+        suite.extend(case for promise in promises for case in _cases(promise, result))
         _count(suite, suite)
         suite.set("time", f"{sum(float(case.get('time', '0')) for case in suite.iter('testcase')):.3f}")
     _count(root, root)
@@ -49,9 +49,9 @@ def to_junit(result: RunResult) -> str:
     return '<?xml version="1.0" encoding="utf-8"?>\n' + Xml.tostring(root, encoding="unicode") + "\n"
 
 
-def _cases(result: PromiseResult) -> Iterator[Xml.Element]:
+def _cases(result: PromiseResult, run: RunResult) -> Iterator[Xml.Element]:
     for finding in result.findings:
-        yield _case(result, finding)
+        yield _case(result, finding, run)
     if result.untried:
         case = Xml.Element(
             "testcase", classname=_text(result.group), name=_text(f"{result.id} (not tried)"), time="0.000"
@@ -60,11 +60,29 @@ def _cases(result: PromiseResult) -> Iterator[Xml.Element]:
         yield case
 
 
-def _case(result: PromiseResult, finding: Finding) -> Xml.Element:
+def _case(result: PromiseResult, finding: Finding, run: RunResult) -> Xml.Element:
     name = result.id if len(result.findings) == 1 else f"{result.id} ({finding.scenario})"
     case = Xml.Element("testcase", classname=_text(result.group), name=_text(name), time=f"{finding.seconds:.3f}")
     verdict = finding.verdict
-    _properties(case, promise=result.id, scenario=finding.scenario, verdict=verdict.status, measured=verdict.measured)
+    # What is of the whole run stands here as well: many services show the properties of a case alone.
+    told = {
+        "promise": result.id,
+        "scenario": finding.scenario,
+        "setup": run.setup,
+        "platform": run.platform,
+        "seed": str(run.seed),
+        "verdict": verdict.status.value,
+        "measured": verdict.measured,
+        "repeat": run.command_for(result.id),
+    }
+    if result.promise is not None:
+        told["bound"] = result.promise.bound
+    if result.waived:
+        told["waived"] = result.waived
+    if finding.causes and verdict.status is not Status.PASS:
+        likeliest = finding.causes[0]
+        told |= {"cause": f"{likeliest.sentence} ({likeliest.confidence})", "remedy": likeliest.remedy}
+    _properties(case, **told)
     causes = "".join(
         f"cause   {cause.sentence} ({cause.confidence})\nremedy  {cause.remedy}\n" for cause in finding.causes
     )

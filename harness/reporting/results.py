@@ -20,6 +20,8 @@ _VERDICTS = "verdicts.json"
 def write_results(result: RunResult, *, redactor: Redactor) -> None:
     """Write `verdicts.json`, `summary.md` and `junit.xml` into `result.results`, each whole, without secrets.
 
+    The page is a rendering of these, the journal and the logs: `write_page` makes it when all of them are there.
+
     Raises:
         MissingPrerequisite: the folder cannot be written to, such as for want of disk space.
     """

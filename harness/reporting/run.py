@@ -47,6 +47,10 @@ class RunHeader:
     """The ids that will be judged, in order; may be left out, then they show as they come."""
     nodes: tuple[str, ...] = ()
     """The nodes in the order in which to show them; may be left out, then they show as they come."""
+    why_platform: str = ""
+    """Why this platform, where nobody named one."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of it, one line each."""
 
     def __str__(self) -> str:
         what = (self.setup, self.platform, self.balancer, plural(self.instances, "instance"))
@@ -266,6 +270,8 @@ class RunResult:
     """How many scenarios each promise was to be judged by; 1 where nothing is said."""
     waived: Mapping[str, str] = field(default_factory=dict)
     """{promise id, or a glob of ids: why the setup does not make it}."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """{promise id: why it cannot be judged on this platform}. These are neither kept nor broken."""
     complete: bool = True
     """False: the run ended before its time, so it cannot be a pass."""
     seconds: float
@@ -275,7 +281,9 @@ class RunResult:
     """How long each node took to be ready."""
     timings: Mapping[str, float] = field(default_factory=dict)
     """Where the time went besides the boot: {in words: seconds}."""
-    page: str = "summary.md"
+    statistics: Mapping[str, Any] = field(default_factory=dict)
+    """What the balancer counted itself, by instance; empty where it does not tell."""
+    page: str = "index.html"
     """What to open first, a name in `results`."""
 
     @property
@@ -362,6 +370,14 @@ class RunResult:
         if not ids:
             return ""
         return f"{plural(len(ids), 'promise')} {'was' if len(ids) == 1 else 'were'} not tried: {_named(ids)}"
+
+    @property
+    def left_out_in_words(self) -> tuple[str, ...]:
+        """Such as `not judged here: failover.partition (reason)`, one for each reason."""
+        by_reason: dict[str, list[str]] = {}
+        for promise_id, reason in self.left_out.items():
+            by_reason.setdefault(reason, []).append(promise_id)
+        return tuple(f"not judged here: {', '.join(ids)} ({reason})" for reason, ids in by_reason.items())
 
     @property
     def counts(self) -> Mapping[str, int]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import io
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from json import dumps, loads
 from types import TracebackType
-from typing import Protocol, Self, TextIO
+from typing import Protocol, Self, TextIO, TypeAlias
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -22,11 +22,13 @@ from harness import clock
 from harness.reporting.closing import ID_CHARACTERS, boot_line, closing_texts, id_characters, promise_line, result_line
 from harness.reporting.redaction import Redactor
 from harness.reporting.run import PromiseResult, RunHeader, RunResult
-from harness.reporting.text import one_line, plural
+from harness.reporting.text import one_line, plural, without_controls
 from harness.reporting.verdicts import to_json
 
-__all__ = ["JsonView", "LiveView", "PlainView", "QuietView", "View", "choose_view", "progress_text"]
+__all__ = ["JsonView", "Line", "LiveView", "PlainView", "QuietView", "View", "choose_view", "progress_text", "show"]
 
+Line: TypeAlias = Text | str
+"""A line to show, with styles or without."""
 _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _FRAMES_PER_SECOND = 10
 _PENDING = "·"
@@ -45,6 +47,9 @@ class View(Protocol):
 
     def begin(self, header: RunHeader) -> None: ...
 
+    def preparing(self, text: str) -> None:
+        """What takes long before the first node can be started, such as an image that is pulled."""
+
     def node_ready(self, name: str, seconds: float) -> None:
         """A node became ready, so many seconds after it was started."""
 
@@ -55,7 +60,10 @@ class View(Protocol):
         """A scenario of this promise begins. May be told several times before the promise is done."""
 
     def progress(self, text: str) -> None:
-        """How the scenario that runs now is getting on; see `progress_text`."""
+        """How what runs now is getting on; of a scenario see `progress_text`."""
+
+    def line(self, text: str) -> None:
+        """A line that stays, such as what begins now."""
 
     def promise_done(self, result: PromiseResult) -> None:
         """All scenarios of a promise have been judged."""
@@ -107,6 +115,16 @@ def choose_view(
     return view(stream, color=color, environ=environ)
 
 
+def show(
+    lines: Iterable[Line], *, stream: TextIO, color: bool | None = None, environ: Mapping[str, str] | None = None
+) -> None:
+    """Lines that are final, as a view would print them, for who has no single run to show. Options as `choose_view`."""
+    console = _console(stream, color=color, environ=environ)
+    for line in lines:
+        _print(console, Text(without_controls(line)) if isinstance(line, str) else line)
+    stream.flush()
+
+
 class _Held(io.TextIOWrapper):
     """A stream of our own to the same open file."""
 
@@ -139,6 +157,8 @@ def _console(stream: TextIO, *, color: bool | None, environ: Mapping[str, str] |
         soft_wrap=False,
         # Said outright: variables of CI services make rich take a file for a terminal.
         force_terminal=stream.isatty() or color is True,
+        # Whoever asks for colours gets them, also where TERM is dumb, as in most CI services.
+        color_system="standard" if color is True and not stream.isatty() else "auto",
         no_color={True: False, False: True, None: None}[color],
         _environ=environ,
     )
@@ -157,6 +177,9 @@ class _Silent:
     def begin(self, header: RunHeader) -> None:
         pass
 
+    def preparing(self, text: str) -> None:
+        pass
+
     def node_ready(self, name: str, seconds: float) -> None:
         pass
 
@@ -167,6 +190,9 @@ class _Silent:
         pass
 
     def progress(self, text: str) -> None:
+        pass
+
+    def line(self, text: str) -> None:
         pass
 
     def promise_done(self, result: PromiseResult) -> None:
@@ -237,6 +263,13 @@ class PlainView(_Silent):
         with self._lock:
             self._nodes = dict.fromkeys(header.nodes)
         _print(self._console, Text(f" {one_line(str(header))}", "bold"))
+        if header.why_platform:
+            _print(self._console, Text(f" {header.platform}: {one_line(header.why_platform)}", "dim"))
+        for note in header.notes:
+            _print(self._console, Text(f" {one_line(note)}", "dim"))
+
+    def preparing(self, text: str) -> None:
+        _print(self._console, Text(f" {one_line(text)}", "dim"))
 
     def node_ready(self, name: str, seconds: float) -> None:
         with self._lock:
@@ -247,6 +280,9 @@ class PlainView(_Silent):
             line = boot_line(f"up in {seconds:.1f} s", self._nodes)
         _print(self._console, line)
         _print(self._console, Text())
+
+    def line(self, text: str) -> None:
+        _print(self._console, _own_line(self._redactor.everything(text)))
 
     def promise_done(self, result: PromiseResult) -> None:
         self._shown.add(result.id)
@@ -275,6 +311,8 @@ class LiveView(_Silent):
         self._lock = threading.Lock()
         self._nodes: dict[str, float | None] = {}
         self._is_up = False
+        self._preparing = ""
+        self._note = ""
         self._order: list[str] = []
         self._told: dict[str, str] = {}
         self._done: dict[str, PromiseResult] = {}
@@ -291,6 +329,10 @@ class LiveView(_Silent):
             self._nodes = dict.fromkeys(header.nodes)
             self._id_characters = max([ID_CHARACTERS, *map(len, header.promises)])
         _print(self._console, Text(f" {one_line(str(header))}", "bold"), cut=True)
+        if header.why_platform:
+            _print(self._console, Text(f" {header.platform}: {one_line(header.why_platform)}", "dim"), cut=True)
+        for note in header.notes:
+            _print(self._console, Text(f" {one_line(note)}", "dim"), cut=True)
         self._live = Live(
             get_renderable=self._region,
             console=self._console,
@@ -302,8 +344,13 @@ class LiveView(_Silent):
         )
         self._live.start()
 
+    def preparing(self, text: str) -> None:
+        with self._lock:
+            self._preparing = one_line(text)
+
     def node_ready(self, name: str, seconds: float) -> None:
         with self._lock:
+            self._preparing = ""
             self._nodes[self._redactor.everything(name)] = seconds
 
     def up(self, seconds: float) -> None:
@@ -324,6 +371,11 @@ class LiveView(_Silent):
         with self._lock:
             if self._running:
                 self._told[self._running] = self._redactor.everything(text)
+            else:
+                self._note = one_line(self._redactor.everything(text))
+
+    def line(self, text: str) -> None:
+        _print(self._console, _own_line(self._redactor.everything(text)))
 
     def promise_done(self, result: PromiseResult) -> None:
         with self._lock:
@@ -392,8 +444,12 @@ class LiveView(_Silent):
         """What may still change. Called by rich, from its own thread."""
         frame = _FRAMES[int(clock.now() * _FRAMES_PER_SECOND) % len(_FRAMES)]
         with self._lock:
+            if not self._is_up and self._preparing:
+                return Text(f" {frame} {self._preparing}", no_wrap=True, overflow="ellipsis")
             if not self._is_up:
                 return boot_line(f"{frame} booting", self._nodes)
+            if not self._order:
+                return Text(f" {frame} {self._note}" if self._note else "", no_wrap=True, overflow="ellipsis")
             open_ids = [promise_id for promise_id in self._order if promise_id not in self._printed]
             room = max(self._console.height - 2, 1)
             if len(open_ids) > room:
@@ -401,6 +457,11 @@ class LiveView(_Silent):
                 busy = [each for each in open_ids if each in self._done or each in self._told]
                 open_ids = busy[-room:]
             return Group(*(self._line(promise_id, running=frame) for promise_id in open_ids))
+
+
+def _own_line(text: str) -> Text:
+    """Columns in it stay as they are."""
+    return Text(f" {' '.join(without_controls(text).splitlines())}".rstrip())
 
 
 def _print(console: Console, line: Text, *, cut: bool = False) -> None:

@@ -55,6 +55,9 @@ def to_json(result: RunResult) -> str:
             "parts": result.timings,
         },
         "waived": result.waived,
+        # Added within version 1: there only when they say something.
+        **({"left_out": result.left_out} if result.left_out else {}),
+        **({"statistics": result.statistics} if result.statistics else {}),
         "promises": [_promise(each, planned=result.planned.get(each.id)) for each in result.results_by_promise],
     }
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
@@ -204,6 +207,8 @@ def _run(part: _Part, results: Path) -> RunResult:
         promises=tuple(_about(each) for each in told if each.has("promise")),
         planned={each.get("id", str): each.get("planned", int) for each in told if each.has("planned")},
         waived=part.mapping("waived", str),
+        left_out=part.mapping("left_out", str) if part.has("left_out") else {},
+        statistics=part.get("statistics", dict) if part.has("statistics") else {},
         seconds=spent.get("total", float),
         boot_seconds=spent.get("boot", float),
         node_seconds=spent.mapping("nodes", float),

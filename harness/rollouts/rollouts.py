@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-__all__ = ["AllAtOnce", "Drain", "Rolling", "Rollout", "Site", "rollout_for"]
+__all__ = ["AllAtOnce", "Drain", "Gate", "Rolling", "Rollout", "Site", "rollout_for"]
 
 Drain = Literal["balancer-first", "on-unready", "none"]
+Gate = Literal["ready", "none"]
 
 
 class Site(Protocol):
@@ -33,6 +34,15 @@ class Site(Protocol):
     def start_new(self, name: str) -> None:
         """Start it in the new version and return when it says that it is ready."""
 
+    def replace(self, name: str) -> None:
+        """Stop it and start it in the new version, in one step where the platform does that. Return at once then."""
+
+    def wait_ready(self, name: str) -> None:
+        """Return when it says that it is ready."""
+
+    def pause(self, name: str, seconds: float) -> None:
+        """Let so much time pass. That it becomes ready meanwhile is written down."""
+
     def enable(self, name: str) -> None:
         """The balancer sends to it again."""
 
@@ -48,25 +58,41 @@ class Rolling:
     `balancer-first`: the balancer stops sending to it, then it is told to stop. `on-unready`: it is told to stop,
     and the balancer follows when its ready path says no, as an orchestrator does. `none`: it is simply stopped
     and the balancer has to find out by itself, as in the founding guide.
+
+    Before the next instance `pause_seconds` pass, as in a script with a sleep. Without a gate that is all that is waited
+    for: whether the last one is ready is not asked.
     """
 
     drain: Drain = "balancer-first"
+    gate: Gate = "ready"
+    pause_seconds: float = 0.0
 
     def __str__(self) -> str:
-        return f"rolling, drained {self.drain}" if self.drain != "none" else "rolling, not drained"
+        words = ["rolling", f"drained {self.drain}" if self.drain != "none" else "not drained"]
+        if self.gate == "none":
+            words.append("not gated")
+        if self.pause_seconds:
+            words.append(f"{self.pause_seconds:g} s between two")
+        return ", ".join(words)
 
     def carry_out(self, site: Site) -> None:
-        for name in site.names():
+        names = site.names()
+        for name in names:
             if self.drain == "balancer-first":
                 site.drain(name)
             elif self.drain == "on-unready":
                 site.tell_to_stop(name)
                 site.wait_unready(name)
                 site.drain(name)
-            site.stop(name)
-            site.start_new(name)
+            site.replace(name)
+            if self.gate == "ready":
+                site.wait_ready(name)
             if self.drain != "none":
                 site.enable(name)
+            if self.pause_seconds and name != names[-1]:
+                site.pause(name, self.pause_seconds)
+        for name in names:
+            site.wait_ready(name)  # a rollout is over when the new version is everywhere, however blindly it was done
 
 
 @dataclass(frozen=True)
@@ -83,6 +109,8 @@ class AllAtOnce:
             list(pool.map(site.start_new, names))
 
 
-def rollout_for(kind: Literal["rolling", "all-at-once"], drain: Drain) -> Rollout:
+def rollout_for(
+    kind: Literal["rolling", "all-at-once"], drain: Drain, *, gate: Gate = "ready", pause_seconds: float = 0.0
+) -> Rollout:
     """The rollout a setup asks for."""
-    return AllAtOnce() if kind == "all-at-once" else Rolling(drain)
+    return AllAtOnce() if kind == "all-at-once" else Rolling(drain, gate, pause_seconds)

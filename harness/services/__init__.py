@@ -5,9 +5,27 @@ Must not: start a process that outlives the call, or judge anything.
 
 from __future__ import annotations
 
-from harness.services.app import instance_spec
-from harness.services.nginx import Drained, NginxService
-from harness.services.postgres import PostgresService
-from harness.services.redis import RedisService
+from harness.services._asking import answers_well
+from harness.services._balancing import CLIENT_HEADER, Drained, Secure
+from harness.services.app import REPLICATED, instance_container, instance_spec, replicated_app
+from harness.services.haproxy import HaproxyService
+from harness.services.nginx import NginxService
+from harness.services.postgres import PostgresContainer, PostgresService
+from harness.services.redis import RedisContainer, RedisService
 
-__all__ = ["Drained", "NginxService", "PostgresService", "RedisService", "instance_spec"]
+__all__ = [
+    "CLIENT_HEADER",
+    "REPLICATED",
+    "Drained",
+    "HaproxyService",
+    "NginxService",
+    "PostgresContainer",
+    "PostgresService",
+    "RedisContainer",
+    "RedisService",
+    "Secure",
+    "answers_well",
+    "instance_container",
+    "instance_spec",
+    "replicated_app",
+]

@@ -7,13 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from signal import Signals
+from typing import Literal
 
 from harness.errors import BadInput
-from harness.platforms.node import NodeSpec
+from harness.platforms.node import ContainerSpec, NodeSpec
+from harness.platforms.replica import HealthCheck, ReplicatedSpec
 from harness.services._asking import answers_well
 from harness.setup import Setup, expand
 
-__all__ = ["instance_spec"]
+__all__ = ["REPLICATED", "instance_container", "instance_spec", "replicated_app"]
+
+REPLICATED = "app"
+"""What all replicas are called together: their name on the network, and the first part of each one's own."""
+_SLOT = "{{.Task.Slot}}"
+"""How Swarm lets an environment name the number of the one replica it is for."""
+_SLOT_COMES_HERE = "\0"
 
 
 def instance_spec(
@@ -33,7 +41,7 @@ def instance_spec(
     app = setup.app
     command = setup.command(new_version=new_version)
     if command is None:
-        raise BadInput(f"app.image is {app.image}: to run it natively, give app.command instead")
+        raise BadInput(f"app.image is {app.image}: to run it natively, give app.command as well")
     own = {
         **values,
         "host": host,
@@ -56,3 +64,100 @@ def instance_spec(
         stop_signal=Signals[app.stop_signal],
         stop_within_seconds=app.stop_within_seconds,
     )
+
+
+def instance_container(
+    setup: Setup,
+    *,
+    name: str,
+    port: int,
+    address: str | None,
+    values: Mapping[str, str],
+    new_version: bool = False,
+) -> ContainerSpec:
+    """How the instance `name` is run as a container of `app.image`; otherwise as `instance_spec`.
+
+    `port`: where it is published on loopback; inside it is told, and listens on, `app.port`.
+    """
+    app = setup.app
+    image = setup.image(new_version=new_version)
+    if image is None:
+        raise BadInput("app.image is not given: say which image an instance is, or use --platform native")
+    own = {
+        **values,
+        "host": "0.0.0.0",
+        "port": str(app.port),
+        "instance": name,
+        "index": name.rpartition("-")[2],
+    }
+    return ContainerSpec(
+        name=name,
+        image=image,
+        command=None if app.image_command is None else tuple(expand(word, own) for word in app.image_command),
+        env={key: expand(value, own) for key, value in setup.env_of(name, new_version=new_version).items()},
+        container_port=app.port,
+        port=port,
+        address=address,
+        is_ready=lambda: answers_well("127.0.0.1", port, app.ready_path),
+        ready_within_seconds=app.ready_within_seconds,
+        # An image says itself how it is stopped, unless the setup does.
+        stop_signal=Signals[app.stop_signal] if "stop_signal" in app.model_fields_set else None,
+        stop_within_seconds=app.stop_within_seconds,
+    )
+
+
+def replicated_app(
+    setup: Setup, *, values: Mapping[str, str], which: Literal["first", "next", "bad"]
+) -> ReplicatedSpec:
+    """How an orchestrator runs the application: the version it begins with, the next one, or one that is never healthy.
+
+    Every replica has the same environment, but for `{instance}` and `{index}`, which Swarm fills in for each. Raises
+    BadInput for what cannot be said of all of them together.
+    """
+    app, swarm = setup.app, setup.swarm
+    image = setup.image(new_version=which == "next")
+    if image is None:
+        raise BadInput("app.image is not given: a swarm runs images; say which one a replica is")
+    if app.instance_env:
+        raise BadInput(
+            f"app.instance_env names {', '.join(app.instance_env)}: replicas of one service cannot differ, so give all of "
+            "them the same environment (app.env), or use --platform docker"
+        )
+    own = {
+        **values,
+        "host": "0.0.0.0",
+        "port": str(app.port),
+        "instance": f"{REPLICATED}-{_SLOT_COMES_HERE}",
+        "index": _SLOT_COMES_HERE,
+    }
+    commands = {"app.image_command": app.image_command, "swarm.health": swarm.health}
+    told = {key: tuple(expand(word, own) for word in words) for key, words in commands.items() if words is not None}
+    for key, words in told.items():
+        if any(_SLOT_COMES_HERE in word for word in words):
+            raise BadInput(
+                f"{key} uses {{instance}} or {{index}}: the command of a service is the same for all its replicas; "
+                "name them in app.env, and read that variable"
+            )
+    env = setup.bad_env if which == "bad" else setup.env_of("", new_version=which == "next")
+    return ReplicatedSpec(
+        name=REPLICATED,
+        version=env.get("APP_VERSION", {"first": "old", "next": "new", "bad": "bad"}[which]),
+        image=image,
+        command=told.get("app.image_command"),
+        env={key: _for_swarm(expand(value, own)) for key, value in env.items()},
+        container_port=app.port,
+        health=HealthCheck(
+            command=told.get("swarm.health"),
+            interval_seconds=swarm.health_interval_seconds,
+            start_seconds=swarm.health_start_seconds,
+            retries=swarm.health_retries,
+        ),
+        stop_signal=app.stop_signal if "stop_signal" in app.model_fields_set else None,
+        stop_within_seconds=app.stop_within_seconds,
+        ready_within_seconds=app.ready_within_seconds,
+    )
+
+
+def _for_swarm(value: str) -> str:
+    """A value of the environment as Swarm must be told it: what looks like one of its templates is none of ours."""
+    return value.replace("{{", '{{"{{"}}').replace(_SLOT_COMES_HERE, _SLOT)

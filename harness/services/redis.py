@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 from harness.errors import NodeError
-from harness.platforms.node import NodeSpec
+from harness.platforms.node import ContainerSpec, NodeSpec
 from harness.services._asking import ASK_TIMEOUT_SECONDS
 from harness.setup import Redis
 from harness.workspace import Workspace
 
-__all__ = ["RedisService"]
+__all__ = ["RedisContainer", "RedisService"]
 
 _HOST = "127.0.0.1"
+_CONTAINER_PORT = 6379
+_CONTAINER_FILE = "/usr/local/etc/redis/redis.conf"
 
 _CONFIGURATION = """\
 bind {host}
@@ -39,29 +41,21 @@ hz 100
 Reply = bytes | int | None
 
 
-class RedisService:
-    """One Redis-compatible server with a password of this run's own."""
+class RedisAccess:
+    """One Redis-compatible server with a password of this run's own, as the harness and the application reach it."""
 
-    def __init__(self, settings: Redis, *, program: Path, workspace: Workspace, port: int) -> None:
-        # The table is empty so far; taken so that a setting added to it has one way in.
-        self.settings = settings
+    def __init__(self, *, port: int, inside: tuple[str, int] | None = None) -> None:
+        """`port`: where the harness reaches it on loopback. `inside`: where the application does, if elsewhere."""
         self.host = _HOST
         self.port = port
+        self._inside = inside or (self.host, port)
         self._password = secrets.token_urlsafe(24)
-        self._directory = workspace.scratch / "redis"
-        self.spec = NodeSpec(
-            name="redis",
-            argv=(str(program), str(self._configuration)),
-            directory=self._directory,
-            host=_HOST,
-            port=port,
-            is_ready=self._is_ready,
-        )
 
     @property
     def url(self) -> str:
         """With the password: for the application, never for a report."""
-        return f"redis://:{self._password}@{self.host}:{self.port}/0"
+        host, port = self._inside
+        return f"redis://:{self._password}@{host}:{port}/0"
 
     @property
     def secrets(self) -> Sequence[str]:
@@ -70,21 +64,13 @@ class RedisService:
 
     def values(self) -> Mapping[str, str]:
         """The placeholders of a setup file that this server has the values of."""
+        host, port = self._inside
         return {
             "redis.url": self.url,
-            "redis.host": self.host,
-            "redis.port": str(self.port),
+            "redis.host": host,
+            "redis.port": str(port),
             "redis.password": self._password,
         }
-
-    def prepare(self) -> None:
-        """Write its configuration, readable by its owner only: arguments are seen by everybody on a machine."""
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        text = _CONFIGURATION.format(
-            host=self.host, port=self.port, password=self._password, directory=_quoted(self._directory)
-        )
-        self._configuration.touch(mode=0o600)
-        self._configuration.write_text(text, encoding="utf-8")
 
     def key_count(self) -> int:
         """How many keys it holds. Raises NodeError when it does not answer."""
@@ -93,11 +79,8 @@ class RedisService:
             raise NodeError(f"redis answered {count!r} when asked how many keys it holds")
         return count
 
-    @property
-    def _configuration(self) -> Path:
-        return self._directory / "redis.conf"
-
-    def _is_ready(self) -> bool:
+    def answers(self) -> bool:
+        """Whether it serves."""
         try:
             return self._ask("PING") == b"PONG"
         except NodeError:
@@ -112,6 +95,61 @@ class RedisService:
                     return _read_reply(answers)
         except (OSError, ValueError) as problem:
             raise NodeError(f"redis at {self.host}:{self.port} did not answer {words[0]}: {problem}") from problem
+
+
+class RedisContainer(RedisAccess):
+    """A Redis of an image that keeps to the official one's ways, under the name `redis` on its network."""
+
+    def __init__(self, *, image: str, port: int) -> None:
+        super().__init__(port=port, inside=("redis", _CONTAINER_PORT))
+        text = _CONFIGURATION.format(
+            host="0.0.0.0",
+            port=_CONTAINER_PORT,
+            password=self._password,
+            directory='"/tmp"',
+        )
+        self.spec = ContainerSpec(
+            name="redis",
+            image=image,
+            # In a file: arguments are seen by everybody on a machine.
+            command=("redis-server", _CONTAINER_FILE),
+            files={_CONTAINER_FILE: text.encode()},
+            tmpfs=("/data",),  # the image keeps it in a volume
+            container_port=_CONTAINER_PORT,
+            port=port,
+            is_ready=self.answers,
+        )
+
+
+class RedisService(RedisAccess):
+    """A Redis-compatible server as a process."""
+
+    def __init__(self, settings: Redis, *, program: Path, workspace: Workspace, port: int) -> None:
+        # The table is empty so far; taken so that a setting added to it has one way in.
+        super().__init__(port=port)
+        self.settings = settings
+        self._directory = workspace.scratch / "redis"
+        self.spec = NodeSpec(
+            name="redis",
+            argv=(str(program), str(self._configuration)),
+            directory=self._directory,
+            host=_HOST,
+            port=port,
+            is_ready=self.answers,
+        )
+
+    def prepare(self) -> None:
+        """Write its configuration, readable by its owner only: arguments are seen by everybody on a machine."""
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        text = _CONFIGURATION.format(
+            host=self.host, port=self.port, password=self._password, directory=_quoted(self._directory)
+        )
+        self._configuration.touch(mode=0o600)
+        self._configuration.write_text(text, encoding="utf-8")
+
+    @property
+    def _configuration(self) -> Path:
+        return self._directory / "redis.conf"
 
 
 def _quoted(path: Path) -> str:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from harness.errors import SetupError
 from harness.setup.messages import seen
@@ -33,12 +34,26 @@ class Environment:
     """HARNESS_PATIENCE: the factor of all waits for infrastructure. It changes no bound of a promise."""
     nginx: Path | None = None
     """HARNESS_NGINX: the nginx to run instead of the one found."""
+    haproxy: Path | None = None
+    """HARNESS_HAPROXY: the HAProxy to run instead of the one found."""
     postgres: Path | None = None
     """HARNESS_POSTGRES: the folder that holds the programs postgres and initdb."""
     redis: Path | None = None
     """HARNESS_REDIS: the Redis-compatible server to run instead of the one found."""
+    images: Literal["official", "built"] = "official"
+    """HARNESS_IMAGES: whose container images are used where the setup does not say."""
+    docker_host: str | None = None
+    """DOCKER_HOST: where the container engine is, as docker itself reads it."""
+    docker_context: str | None = None
+    """DOCKER_CONTEXT: the name of a context of docker, where DOCKER_HOST is not set."""
+    docker_config: Path | None = None
+    """DOCKER_CONFIG, else ~/.docker: the folder with docker's configuration and contexts. It may not exist."""
+    step_summary: Path | None = None
+    """GITHUB_STEP_SUMMARY: the file of a step of GitHub Actions that shows Markdown. It may not exist yet."""
     passed_on: Mapping[str, str] = field(default_factory=dict)
     """PATH, HOME, LANG and TZ, as far as they are set: what nodes get of it, and nothing else."""
+    everything: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """All of it, for the compose command alone, which fills it into a person's own files."""
 
 
 def read_environment(environ: Mapping[str, str] | None = None) -> Environment:
@@ -53,9 +68,16 @@ def read_environment(environ: Mapping[str, str] | None = None) -> Environment:
         cache=_cache(variables, mistakes),
         patience=_patience(variables, mistakes),
         nginx=_program("HARNESS_NGINX", variables, mistakes),
+        haproxy=_program("HARNESS_HAPROXY", variables, mistakes),
         postgres=_folder_of("HARNESS_POSTGRES", ("postgres", "initdb"), variables, mistakes),
         redis=_program("HARNESS_REDIS", variables, mistakes),
+        images=_images(variables, mistakes),
+        docker_host=variables.get("DOCKER_HOST") or None,
+        docker_context=variables.get("DOCKER_CONTEXT") or None,
+        docker_config=_docker_config(variables),
+        step_summary=_path(variables["GITHUB_STEP_SUMMARY"]) if variables.get("GITHUB_STEP_SUMMARY") else None,
         passed_on={name: variables[name] for name in _PASSED_ON if variables.get(name)},
+        everything=dict(variables),
     )
     if mistakes:
         raise SetupError("environment", mistakes)
@@ -87,6 +109,14 @@ def _home(variables: Mapping[str, str]) -> Path | None:
         return None
 
 
+def _docker_config(variables: Mapping[str, str]) -> Path | None:
+    own = variables.get("DOCKER_CONFIG")
+    if own:
+        return _path(own)
+    home = _home(variables)
+    return home / ".docker" if home is not None else None
+
+
 def _path(written: str) -> Path:
     try:
         return Path(written).expanduser().absolute()
@@ -108,6 +138,18 @@ def _patience(variables: Mapping[str, str], mistakes: list[str]) -> float:
         )
         return 1.0
     return factor
+
+
+def _images(variables: Mapping[str, str], mistakes: list[str]) -> Literal["official", "built"]:
+    written = variables.get("HARNESS_IMAGES")
+    if written == "built":
+        return "built"
+    if written and written != "official":
+        mistakes.append(
+            f"HARNESS_IMAGES must be official or built (got {seen(written)}): official images are pulled, "
+            "built ones are made by `harness images build`"
+        )
+    return "official"
 
 
 def _program(name: str, variables: Mapping[str, str], mistakes: list[str]) -> Path | None:

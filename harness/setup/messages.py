@@ -130,6 +130,9 @@ def mistake_from(error: ErrorDetails, *, data: Mapping[str, object], model: type
     kind = error["type"]
     if kind == "extra_forbidden":
         return _unknown_key(key, model)
+    if kind == "missing":
+        example = _example(model, key)
+        return Mistake(key, "is missing" + (f": write {key[-1]} = {example}" if example else ""))
     value = error["input"]
     context = error.get("ctx", {})
     if kind == "setup":  # raised by our own constraints, which bring their own words
@@ -167,6 +170,8 @@ def _wrong_type(kind: str, key: Key, value: object, error: ErrorDetails, example
             return f"must be a number {got}: {write(_as_number(value) or example or '1')}"
         case "bool_type":
             return f"must be true or false {got}: {write('true')} or false, without quotes"
+        case "date_type" | "date_from_datetime_inexact":
+            return f"must be a day {got}: {write(example or '2026-11-30')}, without quotes"
         case "tuple_type":
             return f"must be a list {got}: {write(_as_list(value, example))}"
         case "literal_error":
@@ -185,10 +190,13 @@ def _wrong_type(kind: str, key: Key, value: object, error: ErrorDetails, example
 
 
 def _one_of(error: ErrorDetails, value: object) -> str:
-    choices = re.findall(r"'([^']*)'", str(error.get("ctx", {}).get("expected", "")))
-    listed = " or ".join([", ".join(as_toml(each) for each in choices[:-1]), as_toml(choices[-1])]).removeprefix(" or ")
+    found = re.findall(r"'([^']*)'|(\d+)", str(error.get("ctx", {}).get("expected", "")))
+    # What stands there without quotes is a number.
+    choices = {number or text: number or as_toml(text) for text, number in found}
+    words = list(choices.values())
+    listed = " or ".join([", ".join(words[:-1]), words[-1]]).removeprefix(" or ")
     near = str(value) if str(value) in choices else nearest(str(value), choices)
-    remedy = f"did you mean {as_toml(near)}?" if near is not None else "choose one of these"
+    remedy = f"did you mean {choices[near]}?" if near is not None else "choose one of these"
     return f"must be {listed} (got {seen(value)}): {remedy}"
 
 

@@ -9,9 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, PrivateAttr, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PrivateAttr,
+    WithJsonSchema,
+    model_validator,
+)
 
 from harness.setup.constraints import Above, AtLeast, Between, Distinct, Like, NotEmpty, OneOrMore, listed, refuse
 from harness.setup.placeholders import expand, placeholders_in
@@ -19,20 +28,27 @@ from harness.setup.placeholders import expand, placeholders_in
 __all__ = [
     "JOURNEYS",
     "METHODS",
+    "RECORD_JOURNEYS",
     "REQUIRED_JOURNEYS",
     "App",
     "Balancer",
+    "Images",
+    "Jobs",
     "Journey",
     "Match",
     "Postgres",
     "Promises",
+    "RateLimit",
     "Redis",
     "Rollout",
     "Sessions",
     "Setup",
     "Step",
+    "Swarm",
     "Take",
+    "Tls",
     "Traffic",
+    "WebSocket",
 ]
 
 REQUIRED_JOURNEYS: Mapping[str, str] = {
@@ -46,8 +62,22 @@ JOURNEYS: Mapping[str, str] = {
     "read": "how a person finds that record again",
     "counter": "how a person raises a number kept in their session",
     "logout": "how a person logs out",
+    "remember": "how a person puts something into their session, such as an article into a basket",
+    "recall": "how a person finds that in their session again",
+    "detour": "how a person who asks for a page is sent to log in, and comes to that page",
+    "upload": "how a person hands in a file",
+    "download": "how a person gets that file back",
+    "number": "how a person is given a number that nobody else has, such as an order's",
+    "once": "how a person has something done that must be done once, by a key they send along",
+    "tally": "how a person raises a number that all people share",
+    "limited": "how a person does something that they may do only so often",
+    "change": "how a setting that all instances follow is changed",
+    "see": "how that setting is seen",
 }
 """The journeys the harness knows how to use, and what each is for."""
+
+RECORD_JOURNEYS = ("write", "read", "upload", "download", "once", "tally", "change", "see", "remember", "recall")
+"""Those that may name a record, its id and its text."""
 
 METHODS = ("get", "post", "put", "delete")
 
@@ -65,6 +95,12 @@ def _no_signal_of_ours(value: object) -> object:
 def _off_is_empty(value: object) -> object:
     if value == "off" or (isinstance(value, list) and "off" in value):
         refuse("must be a list of failures", "an empty list is off, write next_upstream = []")
+    return value
+
+
+def _none_is_empty(value: object) -> object:
+    if value == "none" or (isinstance(value, list) and "none" in value):
+        refuse("must be a list of failures", "an empty list is none, write retry_on = []")
     return value
 
 
@@ -97,8 +133,26 @@ HeaderName = Annotated[
     str,
     Like(_HEADER_NAME, must="must be the name of a header", because='name one header, such as "X-App-Instance"'),
 ]
+ImageName = Annotated[
+    str,
+    Like(
+        r"[a-z0-9][\w.:@/-]*",
+        must='must be the name of an image, such as "postgres:17"',
+        because="it is given to the container engine as it stands",
+    ),
+]
+ServiceName = Annotated[str, NotEmpty(because="name a service of the compose file")]
+Port = Annotated[int, Between(1, 65_535, because="TCP has no other port")]
+CookieName = Annotated[
+    str, Like(_HEADER_NAME, must="must be the name of a cookie", because='name one cookie, such as "SERVERID"')
+]
 Texts = Mapping[str, str]
 TextList = Annotated[tuple[str, ...], BeforeValidator(listed())]
+LoneOrTextList = Annotated[
+    tuple[str, ...],
+    BeforeValidator(listed(lone=lambda value: isinstance(value, str))),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+]
 Seconds = Annotated[float, Above(0, because=_TIME)]
 Statuses = Annotated[
     tuple[Annotated[int, Between(100, 599, because="HTTP has no other status")], ...],
@@ -134,6 +188,32 @@ NextUpstream = Annotated[
     BeforeValidator(_off_is_empty),
     Distinct(),
 ]
+RetryOn = Annotated[
+    # HAProxy knows 429 too, but only since 2.9.
+    tuple[
+        Literal[
+            "conn-failure",
+            "empty-response",
+            "junk-response",
+            "response-timeout",
+            "401",
+            "403",
+            "404",
+            "408",
+            "425",
+            "500",
+            "501",
+            "502",
+            "503",
+            "504",
+            "all-retryable-errors",
+        ],
+        ...,
+    ],
+    BeforeValidator(listed()),
+    BeforeValidator(_none_is_empty),
+    Distinct(),
+]
 StopSignal = Annotated[
     Literal["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH"],
     BeforeValidator(_no_signal_of_ours),
@@ -154,6 +234,37 @@ class _Table(BaseModel):
     )
 
 
+class Jobs(_Table):
+    """What the application does by itself at regular times, and where it tells of it."""
+
+    runs: UrlPath = Field(
+        description="A path that answers with a JSON object whose runs is a list of the latest ones, each an object with due "
+        "(which time it was for, a number or text) and by (the name of the instance that ran it, {instance}).",
+        examples=["/jobs"],
+    )
+    every_seconds: Seconds = Field(default=60.0, description="The time between two runs.")
+
+
+class RateLimit(_Table):
+    """How often a person may do what journey.limited does."""
+
+    limit: Annotated[int, Between(1, 200, because="each is a request, and there are several times as many")] = Field(
+        description="So often in each window.", examples=[10]
+    )
+    window_seconds: Seconds = Field(default=60.0, description="How long a window is.")
+
+
+class WebSocket(_Table):
+    """Where the application tells everybody at once what one of them has said."""
+
+    path: UrlPath = Field(description="The path of the WebSocket; it asks for no login.", examples=["/live"])
+    message: Annotated[str, NotEmpty(because="nothing could be recognised")] = Field(
+        default="{text}",
+        description="What is sent; {text} stands for a text that everybody who is connected must then receive.",
+        examples=['{{"say": "{text}"}}'],
+    )
+
+
 class App(_Table):
     """The application under test and how one instance of it is run."""
 
@@ -164,8 +275,18 @@ class App(_Table):
     )
     image: Annotated[str, NotEmpty(because="name an image, such as myapp:latest")] | None = Field(
         default=None,
-        description="The container image of one instance, instead of a command.",
+        description="The container image of one instance, for platforms that run containers. Beside a command, the "
+        "platform decides which of the two is used.",
         examples=["myapp:latest"],
+    )
+    image_command: TextList | None = Field(
+        default=None,
+        description="The command inside the image. Not given: the image's own.",
+        examples=[["serve", "--port", "{port}"]],
+    )
+    port: Annotated[int, Between(1, 65_535, because="there are no others")] = Field(
+        default=8000,
+        description="Where an instance listens inside its container: {port} there. Natively {port} is any free one.",
     )
     directory: Annotated[str, NotEmpty(because='"." is the folder of the setup file')] = Field(
         default=".", description="The working directory of the command, relative to the folder of the setup file."
@@ -205,6 +326,12 @@ class App(_Table):
         description="A path that takes {seconds} to be answered, to have requests in flight.",
         examples=["/slow?seconds={seconds}"],
     )
+    overloaded_at: Annotated[int, Between(1, 1_000, because="so many requests are made at once")] | None = Field(
+        default=None,
+        description="How many requests one instance works on at once before it answers that it is overloaded, with 503 or "
+        "429; they are made of app.slow.",
+        examples=[128],
+    )
     first_start: Literal["parallel", "serial"] = Field(
         default="parallel", description="Whether the instances are started together or one after the other."
     )
@@ -220,6 +347,12 @@ class App(_Table):
     stop_within_seconds: Seconds = Field(
         default=10.0, description="How long an instance may take to stop before it is killed."
     )
+    forwarded: UrlPath | None = Field(
+        default=None,
+        description="A path that answers with a JSON object of what the application believes of the request: client (the "
+        "address it came from) and proto (https or http); peer and real_ip are looked at where they are told.",
+        examples=["/forwarded"],
+    )
     instance_header: HeaderName | None = Field(
         default=None,
         description="A response header of the application's own whose value is {instance}: a second witness of "
@@ -231,11 +364,34 @@ class App(_Table):
         description="A response header of the application's own that names its version.",
         examples=["X-App-Version"],
     )
+    jobs: Jobs | None = Field(
+        default=None,
+        description="What it does by itself at regular times, once for all instances.",
+        examples=[{"runs": "/jobs", "every_seconds": 60}],
+    )
+    rate_limit: RateLimit | None = Field(
+        default=None,
+        description="How often a person may do what journey.limited does, of all instances together.",
+        examples=[{"limit": 10, "window_seconds": 60}],
+    )
+    websocket: WebSocket | None = Field(
+        default=None,
+        description="A WebSocket on which everybody hears what one of them says.",
+        examples=[{"path": "/live"}],
+    )
+
+    _names: tuple[str, ...] = PrivateAttr(default=())
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the instances, in order: `app-1`, `app-2` …"""
-        return tuple(f"app-{number}" for number in range(1, self.instances + 1))
+        """The names of the instances, in order: `app-1`, `app-2` …, or what they are called where they have names."""
+        return self._names or tuple(f"app-{number}" for number in range(1, self.instances + 1))
+
+    def with_names(self, names: tuple[str, ...]) -> Self:
+        """The same, run as instances that have these names already."""
+        named = self.model_copy(update={"instances": len(names)})
+        named._names = names
+        return named
 
     @property
     def ready_path(self) -> str:
@@ -270,12 +426,85 @@ class Sessions(_Table):
         description="Where sessions are kept. The harness looks into redis and postgres; other is any place it "
         "cannot look into.",
     )
+    ttl_seconds: Seconds | None = Field(
+        default=None,
+        description="How long a session lives that nobody uses, as the application is set. Up to 10 are waited for.",
+        examples=[3],
+    )
+
+
+class Tls(_Table):
+    """How the balancer speaks TLS. The defaults are those of the guide, for the balancer of that kind."""
+
+    HAPROXY_DEFAULTS: ClassVar[Mapping[str, object]] = {"security_headers": "none", "forward": []}
+    """Where the guide has other values for HAProxy: none at all."""
+
+    port: Port | None = Field(
+        default=None,
+        description="The port it answers https on; balancer.port is then the one for http. Not given: any free one.",
+        examples=[8443],
+    )
+    versions: Annotated[
+        tuple[Literal["1.0", "1.1", "1.2", "1.3"], ...],
+        BeforeValidator(listed()),
+        OneOrMore(because="without TLS leave out [balancer.tls]"),
+        Distinct(),
+    ] = Field(default=("1.2", "1.3"), description="The versions of TLS it speaks, without a hole between them.")
+    http2: bool = Field(default=True, description="Whether it speaks HTTP/2 to those who offer it (ALPN).")
+    redirect: Literal[0, 301, 302, 307, 308] = Field(
+        default=301,
+        description="The status with which http is sent to https. After 301 and 302 browsers ask with GET what was posted; "
+        "0: http is not redirected but served as well.",
+    )
+    hsts_seconds: Annotated[int, AtLeast(0, because="0 sends no such header")] = Field(
+        default=0,
+        description="For how long browsers are told to use https alone (Strict-Transport-Security); 0 is not at all.",
+        examples=[31_536_000],
+    )
+    security_headers: Literal["always", "not-on-errors", "none"] = Field(
+        default="always",
+        description="Which answers are given X-Frame-Options, X-Content-Type-Options and Strict-Transport-Security: all; "
+        "all but errors, as `add_header` without `always` and `http-response set-header` do; or none.",
+    )
+    forward: Annotated[
+        tuple[Literal["X-Real-IP", "X-Forwarded-For", "X-Forwarded-Proto"], ...],
+        BeforeValidator(listed()),
+        Distinct(),
+    ] = Field(
+        default=("X-Real-IP", "X-Forwarded-For", "X-Forwarded-Proto"),
+        description="The headers by which it tells the application where a request came from. What is not listed it hands on "
+        "as it came.",
+    )
 
 
 class Balancer(_Table):
-    """What stands in front of the instances. The defaults are those of the guide."""
+    """What stands in front of the instances. The defaults are those of the guide, for the balancer of that kind."""
 
-    kind: Literal["nginx"] = Field(default="nginx", description="Which balancer.")
+    ONLY: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "nginx": ("max_fails", "fail_timeout_seconds", "next_upstream", "send_timeout_seconds", "cache_seconds"),
+        "haproxy": (
+            "check_path",
+            "check_interval_seconds",
+            "check_timeout_seconds",
+            "fall",
+            "rise",
+            "retries",
+            "redispatch",
+            "retry_on",
+            "retry_writes",
+            "sticky_cookie",
+        ),
+    }
+    """The keys that mean something to balancers of one kind alone."""
+    HAPROXY_DEFAULTS: ClassVar[Mapping[str, float]] = {
+        "connect_timeout_seconds": 5.0,
+        "read_timeout_seconds": 50.0,
+        "keepalive": -1,
+        "keepalive_seconds": 5.0,
+    }
+    """Of keys that both kinds have, where the guide has other values for HAProxy."""
+
+    kind: Literal["nginx", "haproxy"] = Field(default="nginx", description="Which balancer.")
     algorithm: Literal["least_conn", "round_robin"] = Field(
         default="least_conn", description="How it chooses an instance for a request."
     )
@@ -291,6 +520,47 @@ class Balancer(_Table):
         default=("error", "timeout", "invalid_header", "http_500", "http_502", "http_503"),
         description="After which failures a request is tried on another instance. An empty list is never.",
     )
+    check_path: UrlPath | None = Field(
+        default=None,
+        description="The path its health checks ask each instance. Not given: app.health.",
+        examples=["/ready"],
+    )
+    check_interval_seconds: Annotated[float, AtLeast(0, because="0 means that there are no health checks")] = Field(
+        default=2.0,
+        description="Time between two health checks of an instance, and how long one may take; 0 is no checks.",
+    )
+    check_timeout_seconds: Seconds | None = Field(
+        default=None,
+        description="How long the answer to a health check may take. Not given: check_interval_seconds.",
+        examples=[1],
+    )
+    fall: Annotated[int, AtLeast(1, because="an instance is down after one failed check at the earliest")] = Field(
+        default=3, description="After how many failed checks in a row an instance is taken out."
+    )
+    rise: Annotated[int, AtLeast(1, because="an instance is up after one good check at the earliest")] = Field(
+        default=2, description="After how many good checks in a row an instance is used again."
+    )
+    retries: Annotated[int, Between(0, 100, because="each may take another connect timeout; 0 is none")] = Field(
+        default=3, description="How often a request is tried again after what retry_on names; 0 is never."
+    )
+    redispatch: Annotated[int, Between(-100, 100, because="it counts retries")] = Field(
+        default=0,
+        description="Which retries may go to another instance: 1 is each, 2 every second; -1 is the last one, as with "
+        "a bare `option redispatch`; 0 is none: the same instance is tried again.",
+    )
+    retry_on: RetryOn = Field(
+        default=("conn-failure",),
+        description="After which failures a request is tried again. An empty list is never.",
+    )
+    retry_writes: bool = Field(
+        default=False,
+        description="Whether a POST is sent again after a failure that may have come after its effect.",
+    )
+    sticky_cookie: CookieName | None = Field(
+        default=None,
+        description="A cookie that binds a visitor to an instance. Not given: nobody is bound.",
+        examples=["SERVERID"],
+    )
     connect_timeout_seconds: Seconds = Field(
         default=60.0, description="How long it waits for a connection to an instance."
     )
@@ -300,11 +570,26 @@ class Balancer(_Table):
     read_timeout_seconds: Seconds = Field(
         default=60.0, description="How long it waits between two reads of an answer from an instance."
     )
-    keepalive: Annotated[int, AtLeast(0, because="0 means a connection for each request")] = Field(
-        default=0, description="Idle connections to instances each worker keeps open; 0 opens one for each request."
+    cache_seconds: Annotated[int, AtLeast(0, because="0 keeps none")] = Field(
+        default=0,
+        description="How long it keeps a page and gives it to whoever asks for the same address, whatever the application says "
+        "of caching and whoever is logged in; 0 is not at all. Whole seconds.",
+    )
+    keepalive: Annotated[int, AtLeast(-1, because="-1 means as many as there were, 0 one for each request")] = Field(
+        default=0,
+        description="Idle connections to instances each worker keeps open; 0 opens one for each request, -1 has no limit.",
+    )
+    keepalive_seconds: Seconds = Field(
+        default=60.0, description="How long an idle connection to an instance is kept open, where any are kept."
     )
     workers: Annotated[int, Between(1, 64, because="each is a process of its own on this machine")] = Field(
         default=2, description="Worker processes. They share one view of who is down and whose turn it is."
+    )
+    resolve: Literal["at-start", "always", "when-told"] = Field(
+        default="at-start",
+        description="How it knows where instances are, on platforms that give them addresses: it looks their names up "
+        "once, at its start; again and again; or it is given addresses, and the new one when an instance comes back "
+        "elsewhere, as docker-gen or consul-template do.",
     )
     port: Annotated[int, Between(1, 65_535, because="leave it out for any free port")] | None = Field(
         default=None, description="The port it answers on. Not given: any free one.", examples=[8080]
@@ -313,6 +598,100 @@ class Balancer(_Table):
         default=None,
         description="The instances it sends requests to. Not given: all of them.",
         examples=[["app-1", "app-2"]],
+    )
+
+    tls: Tls | None = Field(
+        default=None,
+        description="TLS at the balancer; an empty table will do. Not given: http alone.",
+        examples=[{}],
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_its_kind(cls, data: object) -> object:
+        if isinstance(data, Mapping) and data.get("kind") == "haproxy":
+            tls = data.get("tls")
+            own = {"tls": {**Tls.HAPROXY_DEFAULTS, **tls}} if isinstance(tls, Mapping) else {}
+            return {**cls.HAPROXY_DEFAULTS, **data, **own}
+        return data
+
+    @property
+    def checks(self) -> bool:
+        """Whether it asks the instances itself how they are, or learns of a loss from requests only."""
+        return self.kind == "haproxy" and self.check_interval_seconds > 0
+
+
+class Images(_Table):
+    """The container images of everything that is not the application. Only read where containers are run."""
+
+    source: Literal["official", "built"] | None = Field(
+        default=None,
+        description="Whose images: official ones, pulled when they are missing, or those that `harness images build` "
+        "makes. Not given: what HARNESS_IMAGES says, else official.",
+        examples=["built"],
+    )
+    postgres: ImageName | None = Field(
+        default=None, description="The image of Postgres, whatever the source.", examples=["postgres:17"]
+    )
+    redis: ImageName | None = Field(
+        default=None, description="The image of the Redis-compatible server.", examples=["valkey/valkey:8"]
+    )
+    nginx: ImageName | None = Field(
+        default=None, description="The image of the balancer nginx.", examples=["nginx:1.28"]
+    )
+    haproxy: ImageName | None = Field(
+        default=None, description="The image of the balancer HAProxy.", examples=["haproxy:3.0"]
+    )
+    locust: ImageName | None = Field(
+        default=None, description="The image of Locust, which makes load.", examples=["locustio/locust:2.47.0"]
+    )
+
+
+class Compose(_Table):
+    """A compose project of your own, and what is what in it where the harness cannot see that by itself."""
+
+    file: LoneOrTextList = Field(
+        default=(),
+        description="The compose file, relative to the folder of the setup file; several are laid over each other.",
+        examples=["docker-compose.yml"],
+    )
+    project: Annotated[str, NotEmpty(because="`docker compose ls` lists those that run")] | None = Field(
+        default=None,
+        description="A project that runs already: it is judged as it is, and neither made nor removed.",
+        examples=["shop"],
+    )
+    app: Annotated[LoneOrTextList, Distinct()] = Field(
+        default=(),
+        description="The services that are instances of the application. Not given: found.",
+        examples=[["app1", "app2", "app3"]],
+    )
+    balancer: ServiceName | None = Field(
+        default=None, description="The service in front of them. Not given: found.", examples=["nginx"]
+    )
+    database: ServiceName | None = Field(
+        default=None, description="The service that is the database. Not given: found.", examples=["db"]
+    )
+    session_store: ServiceName | None = Field(
+        default=None, description="The service that keeps the sessions. Not given: found.", examples=["redis"]
+    )
+    port: Port | None = Field(
+        default=None,
+        description="The port an instance listens on inside its container. Not given: found.",
+        examples=[8080],
+    )
+    balancer_port: Port | None = Field(
+        default=None,
+        description="The port people use, inside the container of the balancer. Not given: found.",
+        examples=[80],
+    )
+    scale: Mapping[str, Annotated[int, Between(1, 64, because="all of them run on this machine")]] = Field(
+        default_factory=dict,
+        description="How many containers a service has, whatever its file says.",
+        examples=[{"app": 3}],
+    )
+    build: bool = Field(
+        default=False,
+        description="Whether images are built anew although they are there, as with `docker compose up --build`.",
     )
 
 
@@ -385,6 +764,12 @@ class Step(_Table):
     json_body: JsonValue = Field(
         default=None, alias="json", description="JSON, sent as the body.", examples=[{"email": "{user.email}"}]
     )
+    files: Texts | None = Field(
+        default=None,
+        description="Files, by the name of their field, each with what is in it; sent with the fields of form, if any, as "
+        "a browser sends a file (multipart/form-data).",
+        examples=[{"file": "{text}"}],
+    )
     headers: Texts = Field(
         default_factory=dict,
         description="Headers of this request, beside those every request has.",
@@ -453,6 +838,15 @@ class Rollout(_Table):
         description="Who knows first that an instance will stop: the balancer; the instance, whose ready path then "
         "says no; or nobody.",
     )
+    gate: Literal["ready", "none"] = Field(
+        default="ready",
+        description="Whether the next instance waits until the last one is ready. none: only for pause_seconds.",
+    )
+    pause_seconds: Annotated[float, AtLeast(0, because="nobody waits for less than nothing")] = Field(
+        default=0.0,
+        description="How long to wait before the next instance, as a script with a sleep does.",
+        examples=[10],
+    )
     env: Texts = Field(
         default_factory=dict,
         description="Environment variables of the new version, on top of app.env.",
@@ -462,6 +856,56 @@ class Rollout(_Table):
         default=None,
         description="The command of the new version. Not given: the same command.",
         examples=[["./server-2", "--listen", "{host}:{port}"]],
+    )
+    image: Annotated[str, NotEmpty(because="name an image, such as myapp:2")] | None = Field(
+        default=None, description="The image of the new version. Not given: the same image.", examples=["myapp:2"]
+    )
+    bad_env: Texts = Field(
+        default_factory=dict,
+        description="Environment variables with which the application starts and never becomes healthy, on top of "
+        "app.env: a bad version, for those who should take it back.",
+        examples=[{"APP_VERSION": "bad", "DATABASE_URL": "postgres://nobody@nowhere/none"}],
+    )
+
+
+class Swarm(_Table):
+    """How Docker Swarm keeps the replicas of the application. Only read where that is what runs them."""
+
+    health: TextList | None = Field(
+        default=None,
+        description="The health check: a program and its arguments, run inside each replica; it must end with 0. Not "
+        "given: the one of the image. An empty list is none, and a container that runs then counts as healthy.",
+        examples=[["curl", "--fail", "http://127.0.0.1:{port}/ready"]],
+    )
+    health_interval_seconds: Annotated[float, AtLeast(0.1, because="the engine needs a moment for each")] = Field(
+        default=2.0, description="The time between two health checks; each starts a program in every replica."
+    )
+    health_start_seconds: Annotated[float, AtLeast(0, because="0 is no time to start")] = Field(
+        default=10.0, description="How long after its start a replica may fail its health check."
+    )
+    health_retries: Annotated[int, AtLeast(1, because="one failure has to be one")] = Field(
+        default=3, description="After how many failed checks in a row a replica counts as unhealthy."
+    )
+    order: Literal["start-first", "stop-first"] = Field(
+        default="start-first", description="Whether an update starts the new replica before it stops the old one."
+    )
+    parallelism: Annotated[int, AtLeast(0, because="0 is all of them")] = Field(
+        default=1, description="How many replicas an update replaces at a time; 0 is all of them."
+    )
+    delay_seconds: Annotated[float, AtLeast(0, because="0 is no pause")] = Field(
+        default=0.0, description="The pause between two replicas of an update."
+    )
+    monitor_seconds: Annotated[float, AtLeast(0.1, because="0 means something else to Swarm")] = Field(
+        default=5.0, description="How long an updated replica is watched before it counts as well."
+    )
+    failure_action: Literal["rollback", "pause", "continue"] = Field(
+        default="rollback", description="What is done about an update of which a replica fails."
+    )
+    restart: Literal["any", "on-failure", "none"] = Field(
+        default="any", description="After which ends a replica is replaced."
+    )
+    restart_delay_seconds: Annotated[float, AtLeast(0, because="0 is at once")] = Field(
+        default=0.5, description="How long Swarm waits before it replaces one; its own default is 5."
     )
 
 
@@ -506,12 +950,23 @@ class Setup(_Table):
     )
     sessions: Sessions = Field(default_factory=Sessions, description="Where sessions are kept.")
     balancer: Balancer = Field(default_factory=Balancer, description="What stands in front of the instances.")
+    images: Images = Field(
+        default_factory=Images, description="The container images of everything that is not the application."
+    )
+    compose: Compose | None = Field(
+        default=None,
+        description="A compose project of your own to judge, instead of nodes that the harness sets up.",
+        examples=[{"file": "docker-compose.yml"}],
+    )
     journey: Mapping[str, Journey] = Field(
         default_factory=dict,
         description="How a person does things in this application, by the name of the thing.",
         examples=[{}],
     )
     rollout: Rollout = Field(default_factory=Rollout, description="How a new version replaces the old.")
+    swarm: Swarm = Field(
+        default_factory=Swarm, description="How Docker Swarm keeps the replicas, where that is what runs them."
+    )
     traffic: Traffic = Field(default_factory=Traffic, description="How many people come, and how often.")
     promises: Promises = Field(default_factory=Promises, description="What is asked of the setup.")
 
@@ -541,6 +996,10 @@ class Setup(_Table):
             return self.rollout.command
         return self.app.command
 
+    def image(self, *, new_version: bool = False) -> str | None:
+        """The image of an instance; None where there is only a command."""
+        return (self.rollout.image if new_version else None) or self.app.image
+
     def env_of(self, instance: str, *, new_version: bool = False) -> Mapping[str, str]:
         """The environment of one instance before its placeholders are filled in: `app.env`, then `rollout.env` for
         the new version, then what this instance alone has."""
@@ -549,6 +1008,11 @@ class Setup(_Table):
             **(self.rollout.env if new_version else {}),
             **self.app.instance_env.get(instance, {}),
         }
+
+    @property
+    def bad_env(self) -> Mapping[str, str]:
+        """The environment of every instance of a version that never becomes healthy, its placeholders as they are."""
+        return {**self.app.env, **self.rollout.bad_env}
 
     def directory(self, values: Mapping[str, str]) -> Path:
         """The working directory of the application, absolute, its placeholders filled in. It may not exist."""

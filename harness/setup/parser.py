@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Collection, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from harness.errors import BadInput, SetupError
 from harness.setup.messages import Key, Mistake, cut, has_inside, inside, key_path, mistake_from, nearest, seen
 from harness.setup.models import Setup
 from harness.setup.rules import mistakes_between
 
-__all__ = ["load_setup", "parse_override", "parse_setup"]
+__all__ = ["checked_as", "load_setup", "parse_override", "parse_setup", "toml_of"]
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 _QUOTED = r"'([^']*)'"
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9 ._-]+")
@@ -47,7 +50,7 @@ def load_setup(
     Raises:
         SetupError: every mistake found, each with its key, what was seen and what to do.
     """
-    data = _toml_of(path)
+    data = toml_of(path)
     mistakes = _put_over(data, overrides or {})
     data.setdefault("name", _name_from(path))
     setup = _checked(data, source=str(path), known_promises=known_promises, mistakes=mistakes)
@@ -95,14 +98,15 @@ def parse_override(text: str) -> tuple[str, object]:
 # -- reading --------------------------------------------------------------------------------------------------------
 
 
-def _toml_of(path: Path) -> dict[str, object]:
+def toml_of(path: Path, *, kind: str = "setup file", example: str = "harness.toml") -> dict[str, object]:
+    """What a TOML file says. `kind` is what messages call it, `example` a name for one. Raises SetupError."""
     source = str(path)
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
-        raise SetupError(source, [f"there is no such file{_meant(path)}"]) from None
+        raise SetupError(source, [f"there is no such file{_meant(path, example)}"]) from None
     except IsADirectoryError:
-        raise SetupError(source, [f"is a folder, not a setup file{_inside(path)}"]) from None
+        raise SetupError(source, [f"is a folder, not a {kind}{_inside(path, example)}"]) from None
     except NotADirectoryError:
         raise SetupError(source, ["there is no such file: a part of its path is a file, not a folder"]) from None
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
@@ -121,10 +125,12 @@ def _toml_of(path: Path) -> dict[str, object]:
     except tomllib.TOMLDecodeError as error:
         raise SetupError(source, [_syntax_mistake(error, text)]) from None
     except RecursionError:
-        raise SetupError(source, ["is nested too deeply to be read: setups need no more than a few levels"]) from None
+        raise SetupError(
+            source, [f"is nested too deeply to be read: a {kind} needs no more than a few levels"]
+        ) from None
 
 
-def _meant(path: Path) -> str:
+def _meant(path: Path, example: str) -> str:
     """A hint at the file that was meant: one of a similar name, else any setup nearby."""
     folder = path.parent
     if not folder.is_dir():
@@ -133,16 +139,16 @@ def _meant(path: Path) -> str:
     near = nearest(path.name, files)
     if near is not None:
         return f": did you mean {folder / near}?"
-    return _listing(folder, files)
+    return _listing(folder, files, example)
 
 
-def _inside(path: Path) -> str:
-    return _listing(path, sorted(each.name for each in path.glob("*.toml")))
+def _inside(path: Path, example: str) -> str:
+    return _listing(path, sorted(each.name for each in path.glob("*.toml")), example)
 
 
-def _listing(folder: Path, files: list[str]) -> str:
+def _listing(folder: Path, files: list[str], example: str) -> str:
     if not files:
-        return ": name a TOML file, such as harness.toml"
+        return f": name a TOML file, such as {example}"
     return f": name one of {', '.join(str(folder / name) for name in files[:5])}"
 
 
@@ -261,25 +267,45 @@ def _checked(
     data: dict[str, object], *, source: str, known_promises: Collection[str] | None, mistakes: list[Mistake]
 ) -> Setup:
     """The setup, when neither its values nor what they are to each other is wrong."""
+    return checked_as(
+        Setup,
+        data,
+        source=source,
+        between=lambda setup: mistakes_between(setup, known_promises=known_promises),
+        mistakes=mistakes,
+    )
+
+
+def checked_as(
+    model: type[_Model],
+    data: dict[str, object],
+    *,
+    source: str,
+    between: Callable[[_Model], Iterable[Mistake]],
+    mistakes: list[Mistake],
+) -> _Model:
+    """What `data` declares as this model; what is wrong in it is taken out of `data` on the way.
+
+    `between` finds the mistakes in how values go together. Raises SetupError with every mistake, those given included.
+    """
     whole = deepcopy(data)
-    setup: Setup | None = None
+    found: _Model | None = None
     for _ in range(_ROUNDS_AT_MOST):
         try:
-            setup = Setup.model_validate(data)
+            found = model.model_validate(data)
             break
         except ValidationError as invalid:
             for error in invalid.errors(include_url=False):
-                mistake = mistake_from(error, data=whole, model=Setup)
+                mistake = mistake_from(error, data=whole, model=model)
                 # What is left after wrong values were taken out can still be held against each other.
                 removed = _take_out(data, mistake.key)
                 mistakes.append(replace(mistake, about=(*mistake.about, removed)))
-    if setup is not None:
-        between = mistakes_between(setup, known_promises=known_promises)
-        mistakes += [mistake for mistake in between if not _is_shadow(mistake, mistakes)]
+    if found is not None:
+        mistakes += [mistake for mistake in between(found) if not _is_shadow(mistake, mistakes)]
     if mistakes:
         raise SetupError(source, list(dict.fromkeys(str(mistake) for mistake in mistakes)))
-    assert setup is not None, "without mistakes there is a setup"
-    return setup
+    assert found is not None, "without mistakes there is something"
+    return found
 
 
 def _take_out(data: object, key: Key) -> Key:

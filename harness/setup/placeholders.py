@@ -47,7 +47,8 @@ NODE_PLACEHOLDERS: Mapping[str, str] = MappingProxyType(
         "redis.password": "its password, random for each run",
     }
 )
-"""For `app.command`, `app.env`, `app.directory`, `app.instance_env`, `rollout.env` and `rollout.command`."""
+"""For `app.command`, `app.image_command`, `app.env`, `app.directory`, `app.instance_env`, `rollout.env`,
+`rollout.command`, `rollout.bad_env` and `swarm.health`."""
 
 JOURNEY_PLACEHOLDERS: Mapping[str, str] = MappingProxyType(
     {

@@ -13,7 +13,18 @@ from fnmatch import fnmatchcase
 from pydantic import JsonValue
 
 from harness.setup.messages import Key, Mistake, key_path, nearest, seen
-from harness.setup.models import JOURNEYS, METHODS, REQUIRED_JOURNEYS, Journey, Match, Setup, Step, Take
+from harness.setup.models import (
+    JOURNEYS,
+    METHODS,
+    RECORD_JOURNEYS,
+    REQUIRED_JOURNEYS,
+    Balancer,
+    Journey,
+    Match,
+    Setup,
+    Step,
+    Take,
+)
 from harness.setup.placeholders import (
     JOURNEY_PLACEHOLDERS,
     NODE_PLACEHOLDERS,
@@ -29,6 +40,16 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _TAKEN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _HEADERS_OF_THE_TRAFFIC = ("host", "connection", "content-length", "transfer-encoding", "cookie", "accept-encoding")
 _OF_A_RECORD = ("record", "text")
+_RECORD_IN_WORDS = f"{', '.join(RECORD_JOURNEYS[:-1])} and {RECORD_JOURNEYS[-1]}"
+# What is got back or seen must have been put there by another journey of the same setup.
+_PAIRS = {
+    "read": ("write", "finds nothing that was not written before"),
+    "recall": ("remember", "finds nothing that was not put there before"),
+    "download": ("upload", "finds nothing that was not handed in before"),
+    "see": ("change", "shows nothing that was changed before"),
+}
+# What these give must be taken, under this name, or nobody could tell two of them apart.
+_MUST_TAKE = {"number": "number", "once": "effect", "tally": "total"}
 
 # An example of each journey that must be there, for whoever has none.
 _EXAMPLES = {
@@ -46,8 +67,11 @@ def mistakes_between(setup: Setup, *, known_promises: Collection[str] | None) ->
     yield from _how_it_is_started(setup)
     yield from _node_texts(setup)
     yield from _instances_named(setup)
+    yield from _balancer(setup.balancer)
     yield from _slow_path(setup)
+    yield from _websocket(setup)
     yield from _session_store(setup)
+    yield from _compose(setup)
     yield from _journeys(setup.journey)
     yield from _waived(setup.promises.waived, known_promises)
 
@@ -57,13 +81,7 @@ def mistakes_between(setup: Setup, *, known_promises: Collection[str] | None) ->
 
 def _how_it_is_started(setup: Setup) -> Iterator[Mistake]:
     app = setup.app
-    if app.command is not None and app.image is not None:
-        yield Mistake(
-            ("app", "image"),
-            f"and app.command are both given (got {seen(app.image)} and {seen(app.command)}): keep one of them",
-            about=(("app", "command"),),
-        )
-    if app.command is None and app.image is None:
+    if app.command is None and app.image is None and setup.compose is None:
         yield Mistake(
             ("app", "command"),
             'is missing: say how one instance is started, such as command = ["./server", "--listen", "{host}:{port}"], '
@@ -72,6 +90,7 @@ def _how_it_is_started(setup: Setup) -> Iterator[Mistake]:
         )
     commands: list[tuple[Key, Sequence[str] | None]] = [
         (("app", "command"), app.command),
+        (("app", "image_command"), app.image_command),
         (("rollout", "command"), setup.rollout.command),
     ]
     for key, command in commands:
@@ -83,6 +102,11 @@ def _how_it_is_started(setup: Setup) -> Iterator[Mistake]:
             f"needs app.command (got app.image = {seen(app.image)}): an image brings its own command",
             about=(("app", "command"), ("app", "image")),
         )
+    for key, given in ((("app", "image_command"), app.image_command), (("rollout", "image"), setup.rollout.image)):
+        if given is not None and app.image is None:
+            yield Mistake(
+                key, f"needs app.image (got {seen(given)}): say which image an instance is", about=(("app", "image"),)
+            )
     yield from _told_its_port(setup)
 
 
@@ -112,10 +136,13 @@ def _node_texts(setup: Setup) -> Iterator[Mistake]:
         (("app", "env"), app.env),
         *((("app", "instance_env", name), env) for name, env in app.instance_env.items()),
         (("rollout", "env"), rollout.env),
+        (("rollout", "bad_env"), rollout.bad_env),
     ]
     texts: list[tuple[Key, str]] = [(("app", "directory"), app.directory)]
     commands: list[tuple[Key, Sequence[str]]] = [
         (("app", "command"), app.command or ()),
+        (("app", "image_command"), app.image_command or ()),
+        (("swarm", "health"), setup.swarm.health or ()),
         (("rollout", "command"), rollout.command or ()),
     ]
     for key, command in commands:
@@ -156,6 +183,73 @@ def _instances_named(setup: Setup) -> Iterator[Mistake]:
             )
 
 
+def _balancer(balancer: Balancer) -> Iterator[Mistake]:
+    """A key that its kind does not have would be said and not done."""
+    for kind, keys in Balancer.ONLY.items():
+        for key in keys:
+            if kind != balancer.kind and key in balancer.model_fields_set:
+                given = seen(_plain_value(getattr(balancer, key)))
+                yield Mistake(
+                    ("balancer", key),
+                    f"has no meaning for {balancer.kind} (got {given}): {_INSTEAD[key]}",
+                    about=(("balancer", "kind"),),
+                )
+    if balancer.kind == "nginx" and balancer.keepalive < 0:
+        yield Mistake(
+            ("balancer", "keepalive"),
+            f"must be 0 or more for nginx (got {seen(balancer.keepalive)}): nginx wants a number, such as 16",
+            about=(("balancer", "kind"),),
+        )
+    yield from _tls(balancer)
+
+
+_TLS_VERSIONS = ("1.0", "1.1", "1.2", "1.3")
+
+
+def _tls(balancer: Balancer) -> Iterator[Mistake]:
+    """One place for each port; and no version left out between two others, which no client could ask for."""
+    if balancer.tls is None:
+        return
+    if balancer.tls.port is not None and balancer.tls.port == balancer.port:
+        yield Mistake(
+            ("balancer", "tls", "port"),
+            f"is the same as balancer.port (got {balancer.tls.port}): http and https each need a port of their own",
+            about=(("balancer", "port"),),
+        )
+    places = sorted(_TLS_VERSIONS.index(version) for version in balancer.tls.versions)
+    if places[-1] - places[0] >= len(places):
+        whole = list(_TLS_VERSIONS[places[0] : places[-1] + 1])
+        yield Mistake(
+            ("balancer", "tls", "versions"),
+            f"has a hole (got {seen(list(balancer.tls.versions))}): TLS is agreed on from a lowest to a highest version; "
+            f"write versions = {seen(whole)}",
+        )
+
+
+_INSTEAD = {
+    "max_fails": "HAProxy asks the instances itself, write check_interval_seconds and fall",
+    "fail_timeout_seconds": "HAProxy uses an instance again when rise checks were good, write check_interval_seconds and rise",
+    "next_upstream": "HAProxy has retry_on, retries and redispatch",
+    "send_timeout_seconds": "HAProxy has one timeout for both directions, write read_timeout_seconds",
+    "cache_seconds": "HAProxy keeps no page that the application does not allow to be kept, leave it out",
+    "check_path": "the open-source nginx has no health checks, leave it out",
+    "check_interval_seconds": "the open-source nginx has no health checks, write max_fails and fail_timeout_seconds",
+    "check_timeout_seconds": "the open-source nginx has no health checks, leave it out",
+    "fall": "the open-source nginx has no health checks, write max_fails",
+    "rise": "the open-source nginx has no health checks, write fail_timeout_seconds",
+    "retries": "nginx tries every other instance once, write next_upstream",
+    "redispatch": "nginx always tries another instance, write next_upstream",
+    "retry_on": "nginx has next_upstream",
+    "retry_writes": "write non_idempotent in next_upstream",
+    "sticky_cookie": "the guide has it for HAProxy only, leave it out",
+}
+"""What to write for the other kind."""
+
+
+def _plain_value(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
+
+
 def _slow_path(setup: Setup) -> Iterator[Mistake]:
     slow = setup.app.slow
     if slow is None:
@@ -168,14 +262,39 @@ def _slow_path(setup: Setup) -> Iterator[Mistake]:
         )
 
 
+def _websocket(setup: Setup) -> Iterator[Mistake]:
+    websocket = setup.app.websocket
+    if websocket is None:
+        return
+    key: Key = ("app", "websocket", "message")
+    yield from (Mistake(key, says) for says in placeholder_mistakes(websocket.message, ["text"]))
+    if "text" not in placeholders_in(websocket.message):
+        yield Mistake(
+            key, f'must hold {{text}} (got {seen(websocket.message)}): nobody could be told by it; write "{{text}}"'
+        )
+
+
 def _session_store(setup: Setup) -> Iterator[Mistake]:
     store = setup.sessions.store
+    if setup.compose is not None:
+        return  # it is one of the project's own
     missing = (store == "redis" and setup.redis is None) or (store == "postgres" and setup.postgres is None)
     if missing:
         yield Mistake(
             ("sessions", "store"),
             f"needs a table [{store}] (got {seen(store)}): add [{store}], it may be empty, or name another store",
             about=((store,),),
+        )
+
+
+def _compose(setup: Setup) -> Iterator[Mistake]:
+    """Either a file to start, or a project that runs."""
+    if setup.compose is None:
+        return
+    if not setup.compose.file and setup.compose.project is None:
+        yield Mistake(
+            ("compose", "file"),
+            'is missing: name the compose file, such as file = "docker-compose.yml", or a project that runs',
         )
 
 
@@ -193,8 +312,9 @@ def _journeys(journeys: Mapping[str, Journey]) -> Iterator[Mistake]:
     for name, purpose in REQUIRED_JOURNEYS.items():
         if name not in journeys and name not in meant:
             yield Mistake(("journey", name), f"is missing: say {purpose}, such as [journey.{name}] {_EXAMPLES[name]}")
-    if "read" in journeys and "write" not in journeys and "write" not in meant:
-        yield Mistake(("journey", "write"), "is missing: journey.read finds nothing that was not written before")
+    for name, (other, why) in _PAIRS.items():
+        if name in journeys and other not in journeys and other not in meant:
+            yield Mistake(("journey", other), f"is missing: journey.{name} {why}")
     for name, journey in journeys.items():
         key: Key = ("journey", name, "steps")
         if not journey.steps:
@@ -222,6 +342,15 @@ def _step(key: Key, step: Step) -> Iterator[Mistake]:
     for name, body in (("form", step.form), ("json", step.json_body)):
         if body is not None and step.get is not None:
             yield Mistake((*key, name), f"has no place in a get (got {seen(body)}): write post instead of get")
+    if step.files is not None and (step.json_body is not None or not step.files):
+        yield Mistake(
+            (*key, "files"),
+            f"must name a file or more, and no json beside them (got {seen(step.files)}): write files = "
+            '{ file = "{text}" }, and other fields into form',
+            about=((*key, "json"),),
+        )
+    elif step.files is not None and step.get is not None:
+        yield Mistake((*key, "files"), f"has no place in a get (got {seen(step.files)}): write post instead of get")
     for header, value in step.headers.items():
         yield from _header((*key, "headers", header), header, value)
     for name, take in step.take.items():
@@ -290,22 +419,44 @@ def _what_it_must_tell(name: str, key: Key, journey: Journey) -> Iterator[Mistak
             (*key, "expect"),
             f"is missing: say how the answer shows that {_SUCCESS[name]}, such as expect = {_EXPECTED[name]}",
         )
-    if name == "read" and last.expect is not None and not _names_record(last.expect.contains or ""):
+    if name in _PAIRS and last.expect is not None and not _names_record(last.expect.contains or ""):
         yield Mistake(
             (*key, "expect", "contains"),
             f"must hold {{text}} (got {seen(last.expect.contains or '')}): a page without what was written is no proof "
             'that it was kept; write contains = "{text}"',
             about=((*key, "expect"),) if last.expect == Match() else (),
         )
-    if name in ("write", "read"):
+    if name in _PUT_RECORD:
         sent = [text for step in journey.steps for _, text in _sent_texts((), step)]
         if not any(_names_record(text) for text in sent):
             yield Mistake(
                 ("journey", name, "steps"),
-                "must say which record it is about (got no {record} and no {text}): put {record} "
-                + ("into the form or path" if name == "write" else "into the path"),
+                f"must say which record it is about (got no {{record}} and no {{text}}): {_PUT_RECORD[name]}",
                 about=(("journey", name, "steps"),),
             )
+    if name in _MUST_TAKE and _MUST_TAKE[name] not in last.take:
+        wanted = _MUST_TAKE[name]
+        yield Mistake(
+            (*key, "take"),
+            f"must take {wanted} (got {seen(sorted(last.take))}): it is what is compared, such as take = "
+            f'{{ {wanted} = {{ json = "id" }} }}',
+        )
+    if name == "limited" and last.refused is None and last.overloaded is None:
+        yield Mistake(
+            (*key, "overloaded"),
+            "is missing: say how the answer shows that it was done too often, such as overloaded = { status = 429 }",
+        )
+
+
+_PUT_RECORD = {
+    "write": "put {record} into the form or path",
+    "read": "put {record} into the path",
+    "remember": "put {record} into the form or path",
+    "upload": 'put {text} into the file, such as files = { file = "{text}" }',
+    "once": 'put {record} where the key is sent, such as headers = { Idempotency-Key = "{record}" }',
+    "change": "put {text} into the form",
+}
+"""Journeys that must name a record, and where."""
 
 
 _SUCCESS = {
@@ -315,6 +466,17 @@ _SUCCESS = {
     "read": "it is the record that was written",
     "counter": "the number was raised",
     "logout": "the person is logged out",
+    "remember": "it was kept",
+    "recall": "it is what was put there",
+    "detour": "it is the page that was wanted",
+    "upload": "the file was kept",
+    "download": "it is the file that was handed in",
+    "number": "a number was given",
+    "once": "it was done",
+    "tally": "the number was raised",
+    "limited": "it was allowed",
+    "change": "the setting was changed",
+    "see": "it is the setting",
 }
 _EXPECTED = {
     "register": "{ status = 303 }",
@@ -323,6 +485,17 @@ _EXPECTED = {
     "read": '{ status = 200, contains = "{text}" }',
     "counter": "{ status = 200 }",
     "logout": '{ status = 303, location = "/login*" }',
+    "remember": "{ status = 201 }",
+    "recall": '{ status = 200, contains = "{text}" }',
+    "detour": '{ status = 200, contains = "{user.email}" }',
+    "upload": "{ status = 201 }",
+    "download": '{ status = 200, contains = "{text}" }',
+    "number": "{ status = 201 }",
+    "once": "{ status = [200, 201] }",
+    "tally": "{ status = 200 }",
+    "limited": "{ status = 200 }",
+    "change": "{ status = 200 }",
+    "see": '{ status = 200, contains = "{text}" }',
 }
 
 
@@ -355,7 +528,8 @@ def _names_record(text: str) -> bool:
 def _journey_placeholders(name: str, journeys: Mapping[str, Journey], key: Key) -> Iterator[Mistake]:
     """A step may use what the harness gives, and what was surely taken before: earlier in the same journey, or in
     journeys that every visitor has gone through before this one."""
-    earlier = {"register": [], "login": ["register"], "read": ["register", "login", "write"]}
+    earlier = {"register": [], "login": ["register"], "detour": ["register"]}
+    earlier |= {reader: ["register", "login", writer] for reader, (writer, _) in _PAIRS.items()}
     before = [other for other in earlier.get(name, ["register", "login"]) if other in journeys]
     # Where a value is looked for, by the key of the table: what is wrong there is told there.
     tables: list[Key] = [
@@ -381,8 +555,8 @@ def _uses(
     # Braces that stand wrong, first; which names are known is told below, in words that fit a journey.
     yield from (Mistake(key, says) for says in placeholder_mistakes(text, used))
     for name in used:
-        if name in _OF_A_RECORD and journey not in ("write", "read"):
-            yield Mistake(key, f"uses {{{name}}}, which only journey.write and journey.read have: leave it out")
+        if name in _OF_A_RECORD and journey not in RECORD_JOURNEYS:
+            yield Mistake(key, f"uses {{{name}}}, which only the journeys {_RECORD_IN_WORDS} have: leave it out")
         if name in JOURNEY_PLACEHOLDERS or name in taken:
             continue
         if name in takers and takers[name] != journey:
@@ -403,6 +577,8 @@ def _sent_texts(key: Key, step: Step) -> Iterator[tuple[Key, str]]:
         yield (*key, method), path
     for name, value in (step.form or {}).items():
         yield (*key, "form", name), value
+    for name, value in (step.files or {}).items():
+        yield (*key, "files", name), value
     yield from _json_texts((*key, "json"), step.json_body)
     for name, value in step.headers.items():
         yield (*key, "headers", name), value

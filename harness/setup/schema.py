@@ -23,7 +23,6 @@ def setup_schema() -> dict[str, JsonValue]:
     """The schema as plain data, in JSON Schema draft 2020-12."""
     schema = _OBJECT.validate_python(_tidied(Setup.model_json_schema(by_alias=True)))
     definitions = _table(schema, "$defs")
-    _table(definitions, "App")["oneOf"] = [{"required": ["command"]}, {"required": ["image"]}]
     _table(definitions, "Step")["oneOf"] = [{"required": [method]} for method in METHODS]
     _table(definitions, "Take")["oneOf"] = [{"required": [kind]} for kind in Take.KINDS]
     _table(definitions, "Match")["minProperties"] = 1
@@ -31,7 +30,10 @@ def setup_schema() -> dict[str, JsonValue]:
     _table(_table(_table(definitions, "Journey"), "properties"), "steps")["minItems"] = 1
     # What it is called when it does not say is found out from the file's name.
     _table(_table(schema, "properties"), "name").pop("default")
-    schema["required"] = ["app", "journey"]
+    schema["required"] = ["journey"]
+    # Beside a project of one's own nobody has to say how an instance is run.
+    ways: JsonValue = [{"required": ["command"]}, {"required": ["image"]}]
+    schema["anyOf"] = [{"required": ["compose"]}, {"required": ["app"], "properties": {"app": {"anyOf": ways}}}]
     journey = _table(_table(schema, "properties"), "journey")
     journey["required"] = list(REQUIRED_JOURNEYS)
     journey["properties"] = {

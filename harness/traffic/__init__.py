@@ -6,10 +6,19 @@ not: retry anything, ever; judge a setup; be slowed down by one.
 
 from __future__ import annotations
 
-from harness.traffic.client import Progress, Result, Stream, StreamSummary, Task, Traffic
-from harness.traffic.journal import Journal, StoredRun, StoredScenario, fact_record, read_history, read_journal
+from harness.traffic.client import CookieSeen, Progress, Result, Stream, StreamSummary, Task, Traffic
+from harness.traffic.journal import (
+    Journal,
+    StoredRun,
+    StoredScenario,
+    fact_record,
+    read_history,
+    read_journal,
+    uncollected,
+)
 
 __all__ = [
+    "CookieSeen",
     "Journal",
     "Progress",
     "Result",
@@ -22,4 +31,5 @@ __all__ = [
     "fact_record",
     "read_history",
     "read_journal",
+    "uncollected",
 ]

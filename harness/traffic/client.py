@@ -26,7 +26,7 @@ from harness.journeys import Journey
 from harness.model import Answer, Connection, Outcome
 from harness.traffic.upstream import BALANCER
 
-__all__ = ["Progress", "Result", "Stream", "StreamSummary", "Task", "Traffic"]
+__all__ = ["CookieSeen", "Progress", "Result", "Stream", "StreamSummary", "Task", "Traffic"]
 
 _ORDER_SECONDS = 30.0
 _END_SECONDS = 5.0
@@ -48,6 +48,23 @@ class Task:
     """For journeys that name a record. None: a new one for `write`, the visitor's last acknowledged one otherwise."""
     values: Mapping[str, str] = field(default_factory=dict)
     """Further placeholders, such as `seconds`."""
+    then_via: Sequence[str] = ()
+    """Where the steps after the first are asked; the last of these stands for all that follow. Empty: as the first."""
+    first_steps: int | None = None
+    """So many steps from its beginning, and no more. None: all."""
+    give_up_after_seconds: float | None = None
+    """How long after its last request was sent the visitor leaves, answered or not. None: they wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class CookieSeen:
+    """A cookie that a visitor holds. Its value is not told."""
+
+    name: str
+    mark: str
+    """The same for the same value, and nothing else of it."""
+    attributes: Mapping[str, str]
+    """Those it was last set with, by lower-case name; one without a value, such as HttpOnly, has an empty text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +78,8 @@ class Result:
     detail: str = ""
     status: int | None = None
     instance: str | None = None
+    taken: Mapping[str, str] = field(default_factory=dict)
+    """What its steps took from their answers, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +141,14 @@ class Traffic:
         seed: int,
         headers: Mapping[str, str] | None = None,
         version_header: str | None = None,
+        instance_header: str | None = None,
+        secure: Mapping[str, Path] | None = None,
     ) -> None:
         """`targets`: host and port by name (`balancer`, `app-1` …); `names`: the instance behind each `host:port` that
         the balancer may name in `X-Harness-Upstream`. `timeout_seconds` is for one request, connecting included.
-        `headers` go with every request; `version_header` (X-App-Version) holds the version of who answers.
+        `headers` go with every request; `version_header` (X-App-Version) holds the version of who answers,
+        `instance_header` its name. `secure`: the targets that speak TLS, with the certificate of the authority that must
+        have signed for their host.
         """
         self._settings = {
             "journal": str(journal.absolute()),
@@ -135,7 +158,10 @@ class Traffic:
             "seed": seed,
             "headers": dict(headers or {}),
             "version_header": version_header or "X-App-Version",
+            "instance_header": instance_header,
+            "secure": {via: str(authority) for via, authority in (secure or {}).items()},
         }
+        self._secure = frozenset(secure or ())
         self._journeys = journeys
         self._targets = dict(targets)
         self._names = dict(names)
@@ -181,7 +207,7 @@ class Traffic:
             theirs.close()
         self._reader = threading.Thread(target=self._read, name="traffic-answers", daemon=True)
         self._reader.start()
-        self._send({**self._settings, "targets": _resolved(self._targets), "names": self._names})
+        self._send({**self._settings, "targets": self._resolved_targets(), "names": self._names})
 
     @property
     def pid(self) -> int:
@@ -226,7 +252,7 @@ class Traffic:
         """Connect elsewhere from now on. Connections kept to a target that moved are closed."""
         self._targets = dict(targets)
         self._names = dict(names)
-        self._order("retarget", targets=_resolved(self._targets), names=self._names)
+        self._order("retarget", targets=self._resolved_targets(), names=self._names)
 
     def begin_scenario(self, scenario: str) -> None:
         """Operations of tasks and streams begun from now on carry this name. Kept connections are closed."""
@@ -239,15 +265,27 @@ class Traffic:
         self._visitors.update(visitors)
         return visitors
 
-    def copy_visitors(self, visitors: Sequence[str], *, cookies: bool = True) -> list[str]:
+    def copy_visitors(self, visitors: Sequence[str], *, cookies: bool = True, without: str | None = None) -> list[str]:
         """Another browser of each of these people, holding their cookies and taken values as they are now, or none.
 
         With cookies it is what somebody has who kept (or stole) a cookie: a log-out in the one browser must end it.
+        `without`: the name of a cookie that is not copied.
         """
         self._check_visitors(visitors)
-        copies: list[str] = self._order("copy_visitors", visitors=list(visitors), cookies=cookies)["visitors"]
+        copies: list[str] = self._order("copy_visitors", visitors=list(visitors), cookies=cookies, without=without)[
+            "visitors"
+        ]
         self._visitors.update(copies)
         return copies
+
+    def cookies(self, visitors: Sequence[str]) -> list[tuple[CookieSeen, ...]]:
+        """What each of these visitors holds now."""
+        self._check_visitors(visitors)
+        told = self._order("cookies", visitors=list(visitors))["cookies"]
+        return [
+            tuple(CookieSeen(name, mark, attributes) for name, (mark, attributes) in cookies.items())
+            for cookies in told
+        ]
 
     def perform(
         self, tasks: Sequence[Task], *, concurrency: int = 8, timeout_seconds: float | None = None
@@ -261,21 +299,33 @@ class Traffic:
             raise TrafficError(f"concurrency must be 1 or more (got {concurrency})")
         self._check_visitors([task.visitor for task in tasks])
         for task in tasks:
-            self._check(task.journey, task.via)
+            for via in (task.via, *task.then_via):
+                self._check(task.journey, via)
         longest = sum(len(self._journeys[task.journey].steps) for task in tasks)
         told = self._order(
             "perform",
             within_seconds=_ORDER_SECONDS + longest * (timeout_seconds or self._timeout_seconds),
             tasks=[
-                [task.visitor, task.journey, task.via, task.connection, task.stream, task.record, dict(task.values)]
+                [
+                    task.visitor,
+                    task.journey,
+                    task.via,
+                    task.connection,
+                    task.stream,
+                    task.record,
+                    dict(task.values),
+                    list(task.then_via),
+                    task.first_steps,
+                    task.give_up_after_seconds,
+                ]
                 for task in tasks
             ],
             concurrency=concurrency,
             timeout_seconds=timeout_seconds,
         )
         return [
-            Result(Answer(answer), Outcome(outcome), record, error, detail, status, instance)
-            for answer, outcome, error, detail, status, instance, record in told["results"]
+            Result(Answer(answer), Outcome(outcome), record, error, detail, status, instance, taken)
+            for answer, outcome, error, detail, status, instance, record, taken in told["results"]
         ]
 
     def start_stream(self, stream: Stream) -> None:
@@ -331,6 +381,12 @@ class Traffic:
         return self._progress
 
     # --- the control socket ---------------------------------------------------------------------------------------
+
+    def _resolved_targets(self) -> dict[str, tuple[int, Any, str, str | None]]:
+        return {
+            via: (family, address, header, self._targets[via][0] if via in self._secure else None)
+            for via, (family, address, header) in _resolved(self._targets).items()
+        }
 
     def _check_visitors(self, visitors: Sequence[str]) -> None:
         unknown = [visitor for visitor in visitors if visitor not in self._visitors]

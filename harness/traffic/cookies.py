@@ -8,7 +8,8 @@ that would expire later is kept. Must not: interpret values.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -18,11 +19,12 @@ __all__ = ["CookieJar"]
 class CookieJar:
     """Cookies by name, in the order in which they first came."""
 
-    __slots__ = ("_cookies", "_now", "line")
+    __slots__ = ("_attributes", "_cookies", "_now", "line")
 
     def __init__(self, *, now: Callable[[], datetime], cookies: dict[str, str] | None = None) -> None:
         """`now` is asked for the date only when a cookie carries `Expires`."""
         self._cookies = dict(cookies or {})
+        self._attributes: dict[str, tuple[str, ...]] = {}
         self._now = now
         self.line = self._render()
         """The whole header line with its end, or nothing when the jar is empty."""
@@ -31,8 +33,24 @@ class CookieJar:
     def cookies(self) -> dict[str, str]:
         return dict(self._cookies)
 
-    def copy(self) -> CookieJar:
-        return CookieJar(now=self._now, cookies=self._cookies)
+    def copy(self, *, without: str | None = None) -> CookieJar:
+        """Another jar with the same cookies, but for the one of this name."""
+        kept = {name: value for name, value in self._cookies.items() if name != without}
+        copy = CookieJar(now=self._now, cookies=kept)
+        copy._attributes = dict(self._attributes)
+        return copy
+
+    def described(self) -> dict[str, tuple[str, Mapping[str, str]]]:
+        """Each cookie's name with a mark that tells its value from others and gives nothing of it away, and with the
+        attributes it was last set with, in lower case; one without a value, such as HttpOnly, has an empty one.
+        """
+        return {
+            name: (
+                hashlib.blake2b(value.encode("latin-1", "replace"), digest_size=8).hexdigest(),
+                _pairs(self._attributes.get(name, ())),
+            )
+            for name, value in self._cookies.items()
+        }
 
     def take(self, set_cookies: Iterable[str]) -> None:
         """Follow the Set-Cookie lines of one answer, in their order."""
@@ -46,14 +64,12 @@ class CookieJar:
                 self._cookies.pop(name, None)
             else:
                 self._cookies[name] = value.strip()
+                self._attributes[name] = tuple(attributes)
         self.line = self._render()
 
     def _is_removal(self, attributes: Iterable[str]) -> bool:
         """Max-Age outranks Expires (RFC 6265, 5.3); one that cannot be read is as if it were not there."""
-        given = {}
-        for attribute in attributes:
-            key, _, value = attribute.partition("=")
-            given[key.strip().lower()] = value.strip()
+        given = _pairs(attributes)
         age = given.get("max-age", "")
         if age.removeprefix("-").isdecimal():
             return age.startswith("-") or int(age[:9]) == 0
@@ -72,3 +88,11 @@ class CookieJar:
             return b""
         pairs = "; ".join(f"{name}={value}" for name, value in self._cookies.items())
         return f"Cookie: {pairs}\r\n".encode("latin-1", "replace")
+
+
+def _pairs(attributes: Iterable[str]) -> dict[str, str]:
+    given = {}
+    for attribute in attributes:
+        key, _, value = attribute.partition("=")
+        given[key.strip().lower()] = value.strip()
+    return given

@@ -10,6 +10,8 @@ from __future__ import annotations
 from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Mapping
 from random import Random
+from ssl import SSLContext
+from types import MappingProxyType
 
 from harness.clock import now
 from harness.journeys import Journey, MissingValueError, Reply
@@ -19,7 +21,8 @@ from harness.traffic.people import People
 from harness.traffic.plans import plan_journeys
 from harness.traffic.poller import Poller
 from harness.traffic.recorder import Recorder
-from harness.traffic.upstream import UPSTREAM_HEADER, UPSTREAM_STATUS_HEADER
+from harness.traffic.tls import TlsWire
+from harness.traffic.upstream import UPSTREAM_HEADER, UPSTREAM_RETRIES_HEADER, UPSTREAM_STATUS_HEADER
 from harness.traffic.visits import End, Origin, Visit
 from harness.traffic.wire import KnownHeads, Target, WantedHeaders, Wire, error_class
 
@@ -29,11 +32,14 @@ WRITE = "write"
 """The journey that makes records. Every other one that names a record needs one that was made before."""
 
 _SWEEP_SECONDS = 0.02
+# How soon it is looked again whether a request that is to be given up has left at all.
+_NOT_SENT_SECONDS = 0.001
 # Whole answers of streams are set aside and settled together: judging and recording many in a row costs half of what it
 # costs one by one, each after a pause in which the processor's caches went cold.
 _SETTLE_SECONDS = 0.05
 _MOST_UNSETTLED = 128
 _MOST_UNSETTLED_BYTES = 1024 * 1024
+_NO_TLS: Mapping[str, SSLContext] = MappingProxyType({})
 
 
 class _Pool:
@@ -59,23 +65,28 @@ class Engine:
         journeys: Mapping[str, Journey],
         headers: Mapping[str, str],
         version_header: str,
+        instance_header: str | None,
         seed: int,
         most_in_flight: int,
+        contexts: Mapping[str, SSLContext] = _NO_TLS,
     ) -> None:
-        """`headers` go with every request. `most_in_flight`: beyond it requests are not sent, and recorded as that."""
+        """`headers` go with every request. `contexts`: how TLS is made with the targets that speak it, by name. `most_in_flight`: beyond it requests are not sent, and recorded as that."""
         self.people = people
         self.plans = plan_journeys(journeys, headers)
         self._loop = loop
         self._poller = Poller(loop)
         self._recorder = recorder
-        self._ledger = Ledger(recorder, people, version_header=version_header)
+        self._ledger = Ledger(recorder, people, version_header=version_header, instance_header=instance_header)
         self._most_in_flight = most_in_flight
+        self._contexts = contexts
         self._wanted = WantedHeaders(
             "location",
             "retry-after",
             UPSTREAM_HEADER,
             UPSTREAM_STATUS_HEADER,
+            UPSTREAM_RETRIES_HEADER,
             version_header,
+            *([instance_header] if instance_header is not None else []),
             *_taken_headers(journeys),
         )
         self._known_heads = KnownHeads()
@@ -200,7 +211,19 @@ class Engine:
             self._earliest_deadline = visit.deadline
         if self._sweeping is None:
             self._sweeping = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
+        if visit.give_up_after is not None and visit.is_at_its_end:
+            self._loop.call_later(visit.give_up_after, self._give_up, visit)
         wire.send(visit, request)
+
+    def _give_up(self, visit: Visit) -> None:
+        """Close the connection of a request that nobody waits for any more, as somebody does who leaves the page."""
+        wire = visit.wire
+        if wire is None:
+            return  # it was answered, or broke
+        if wire.sent is None:
+            self._loop.call_later(_NOT_SENT_SECONDS, self._give_up, visit)
+        else:
+            self.on_broken(wire, "given-up", f"given up {(now() - wire.sent) * 1000:.0f} ms after it was sent")
 
     def _idle_wire(self, visit: Visit) -> Wire | None:
         """A connection that has carried a request before, or None when one should be opened.
@@ -227,7 +250,11 @@ class Engine:
             self._end(visit, self._ledger.broken(visit, "unsent", why))
             return None
         is_kept = visit.wish is Connection.REUSED
-        wire = Wire(self._poller, self, self._wanted, self._known_heads, via=visit.via, is_kept=is_kept)
+        if target.server_name is None:
+            wire = Wire(self._poller, self, self._wanted, self._known_heads, via=visit.via, is_kept=is_kept)
+        else:
+            context = self._contexts[visit.via]
+            wire = TlsWire(self._poller, self, self._wanted, self._known_heads, context, via=visit.via, is_kept=is_kept)
         try:
             wire.open(target)
         except OSError as error:
@@ -279,10 +306,10 @@ class Engine:
         unsettled, self._unsettled, self._unsettled_bytes = self._unsettled, [], 0
         for visit, reply, sent, answered in unsettled:
             end = self._ledger.answered(visit, reply, sent, answered)
-            if end.judgement.outcome is not Outcome.OK or visit.step.is_last:
+            if end.judgement.outcome is not Outcome.OK or visit.is_at_its_end:
                 self._end(visit, end)
             else:
-                visit.step = visit.plan.steps[visit.step.index + 1]
+                visit.go_on()
                 visit.due = now()
                 self._ask(visit)
 
@@ -335,7 +362,7 @@ class Engine:
         assert wire is not None
         seconds = visit.origin.timeout_seconds
         if wire.sent is None:
-            detail = f"not connected within {seconds:g} s"
+            detail = f"{wire.unsent_because} within {seconds:g} s"
         else:
             detail = f"no whole answer within {seconds:g} s; {wire.received} bytes of it came"
         self.on_broken(wire, "timeout", detail)

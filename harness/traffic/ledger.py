@@ -14,7 +14,13 @@ from harness.model import Answer, Outcome
 from harness.traffic.people import People, Visitor
 from harness.traffic.plans import StepPlan
 from harness.traffic.recorder import Recorder, op_head, op_tail, quoted
-from harness.traffic.upstream import BALANCER, UPSTREAM_HEADER, UPSTREAM_STATUS_HEADER, read_upstream
+from harness.traffic.upstream import (
+    BALANCER,
+    UPSTREAM_HEADER,
+    UPSTREAM_RETRIES_HEADER,
+    UPSTREAM_STATUS_HEADER,
+    read_upstream,
+)
 from harness.traffic.visits import End, Origin, Visit
 
 __all__ = ["Counts", "Ledger"]
@@ -22,8 +28,8 @@ __all__ = ["Counts", "Ledger"]
 _CACHE_ENTRIES = 4096
 _REMEMBERED_BYTES = 16_384
 
-_Facts: TypeAlias = tuple[bool, str | None, tuple[str, ...], int, str | None, Answer]
-"""Of a good answer: whether its step was the last, instance, attempts, status, version, meaning."""
+_Facts: TypeAlias = tuple[bool, str | None, tuple[str, ...], int, str | None, str | None, Answer]
+"""Of a good answer: whether its step was the last, instance, attempts, status, version, name, meaning."""
 
 
 class Counts(NamedTuple):
@@ -37,15 +43,16 @@ class Counts(NamedTuple):
 class Ledger:
     """See the module. Raises JournalError when the disk is full."""
 
-    def __init__(self, recorder: Recorder, people: People, *, version_header: str) -> None:
+    def __init__(self, recorder: Recorder, people: People, *, version_header: str, instance_header: str | None) -> None:
         self._recorder = recorder
         self._people = people
         self._version_header = version_header.lower()
+        self._instance_header = None if instance_header is None else instance_header.lower()
         self._names: Mapping[str, str] = {}
         self._pages: dict[tuple[StepPlan, Visitor], tuple[int, bytes, Judgement]] = {}
         """The last good page of each visitor at each step."""
         self._good: dict[_Facts, tuple[str, End]] = {}
-        self._whos: dict[tuple[str, str | None, int], tuple[str | None, tuple[str, ...]]] = {}
+        self._whos: dict[tuple[str, str | None, str | None, int], tuple[str | None, tuple[str, ...]]] = {}
         self.begin_scenario()
 
     def begin_scenario(self) -> None:
@@ -80,13 +87,13 @@ class Ledger:
         if is_ok and step.take:
             judgement = _take(visit, reply) or judgement
             is_ok = judgement.outcome is Outcome.OK
-        version = reply.headers.get(self._version_header)
+        version, named = self._told_by(reply)
         if is_ok:
             self._count_success(visit.origin, answered)
-            facts = (visit.step.is_last, instance, attempts, reply.status, version, judgement.answer)
+            facts = (visit.step.is_last, instance, attempts, reply.status, version, named, judgement.answer)
             tail, end = self._good.get(facts) or self._remember(facts, judgement)
         else:
-            tail = op_tail(_redacted(judgement, visit), True, instance, attempts, reply.status, version)
+            tail = op_tail(_redacted(judgement, visit), True, instance, attempts, reply.status, version, named)
             end = End(judgement, reply.status, instance)
             if judgement.answer is Answer.LOGGED_OUT:
                 self._count_success(visit.origin, answered)
@@ -124,8 +131,9 @@ class Ledger:
         """What follows from a good answer's facts, which are few: rendered once."""
         if len(self._good) >= _CACHE_ENTRIES:
             self._good.clear()
-        is_last, instance, attempts, status, version, _ = facts
-        known = op_tail(judgement, is_last, instance, attempts, status, version), End(judgement, status, instance)
+        is_last, instance, attempts, status, version, named, _ = facts
+        tail = op_tail(judgement, is_last, instance, attempts, status, version, named)
+        known = tail, End(judgement, status, instance)
         self._good[facts] = known
         return known
 
@@ -137,9 +145,10 @@ class Ledger:
         judgement = Judgement(Answer.FAILED, outcome, error, detail)
         instance, attempts = (None, ()) if head is None else self._who(visit.via, head)
         status = None if head is None else head.status
-        version = None if head is None else head.headers.get(self._version_header)
+        version, named = (None, None) if head is None else self._told_by(head)
         self._failed += 1
-        self._write(visit, sent, None, op_tail(_redacted(judgement, visit), True, instance, attempts, status, version))
+        tail = op_tail(_redacted(judgement, visit), True, instance, attempts, status, version, named)
+        self._write(visit, sent, None, tail)
         return End(judgement, status, instance)
 
     def _write(self, visit: Visit, sent: float | None, answered: float | None, tail: str) -> None:
@@ -175,6 +184,12 @@ class Ledger:
         # The first step of one visit may be settled before the last one of another that was answered earlier.
         origin.last_success = answered if origin.last_success is None else max(origin.last_success, answered)
 
+    def _told_by(self, reply: Reply) -> tuple[str | None, str | None]:
+        """What an answer says of its sender: version and name."""
+        header = self._instance_header
+        named = None if header is None else reply.headers.get(header, "")
+        return reply.headers.get(self._version_header), None if named is None else self._names.get(named, named)
+
     def _who(self, via: str, reply: Reply) -> tuple[str | None, tuple[str, ...]]:
         """Who made this answer, and whom the balancer asked before.
 
@@ -184,13 +199,18 @@ class Ledger:
             return via, ()
         upstream = reply.headers.get(UPSTREAM_HEADER)
         if upstream is None:
-            return None, ()
-        key = (upstream, reply.headers.get(UPSTREAM_STATUS_HEADER), reply.status)
+            # A balancer of somebody's own does not say. Then the application's word is all there is.
+            return self._told_by(reply)[1] or None, ()
+        upstream_status = reply.headers.get(UPSTREAM_STATUS_HEADER)
+        retries = reply.headers.get(UPSTREAM_RETRIES_HEADER)
+        key = (upstream, upstream_status, retries, reply.status)
         known = self._whos.get(key)
         if known is None:
             if len(self._whos) >= _CACHE_ENTRIES:
                 self._whos.clear()
-            known = self._whos[key] = read_upstream(*key, names=self._names)
+            known = self._whos[key] = read_upstream(
+                upstream, upstream_status, reply.status, names=self._names, retries=retries
+            )
         return known
 
 

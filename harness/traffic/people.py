@@ -74,14 +74,14 @@ class People:
         """New people, each with an account of its own that follows from the seed and its number."""
         return [self._admit(self._new_person()) for _ in range(count)]
 
-    def copy(self, visitors: Iterable[Visitor], *, cookies: bool) -> list[Visitor]:
-        """Another browser of the same people: with the cookies as they are now, or with none."""
+    def copy(self, visitors: Iterable[Visitor], *, cookies: bool, without: str | None = None) -> list[Visitor]:
+        """Another browser of the same people: with the cookies as they are now (but for one), or with none."""
         copies = []
         for original in visitors:
             copy = self._admit(original.person, known_as=original.known_as)
             copy.records = list(original.records)
             if cookies:
-                copy.jar = original.jar.copy()
+                copy.jar = original.jar.copy(without=without)
                 copy.values = dict(original.values)
             copies.append(copy)
         return copies

@@ -33,7 +33,8 @@ from harness.traffic.journal import fact_record, to_line
 from harness.traffic.ledger import Counts
 from harness.traffic.people import People
 from harness.traffic.recorder import Recorder
-from harness.traffic.sources import Batch, BatchTask, OpenLoop, StreamCounts
+from harness.traffic.sources import Batch, BatchEnd, BatchTask, OpenLoop, StreamCounts
+from harness.traffic.tls import client_context
 from harness.traffic.visits import End
 from harness.traffic.wire import Target
 
@@ -65,8 +66,10 @@ class Control:
             journeys=compile_journeys(settings["journeys"], values=settings["values"]),
             headers=settings["headers"],
             version_header=settings["version_header"],
+            instance_header=settings["instance_header"],
             seed=self._seed,
             most_in_flight=_raise_descriptor_limit() - _SPARE_DESCRIPTORS,
+            contexts={via: client_context(Path(authority)) for via, authority in settings["secure"].items()},
         )
         self._engine.retarget(_targets(settings["targets"]), settings["names"])
         self._streams: dict[str, OpenLoop] = {}
@@ -83,6 +86,7 @@ class Control:
             "begin_scenario": self._begin_scenario,
             "new_visitors": self._new_visitors,
             "copy_visitors": self._copy_visitors,
+            "cookies": self._cookies,
             "perform": self._perform,
             "start_stream": self._start_stream,
             "stop_stream": self._stop_stream,
@@ -116,20 +120,26 @@ class Control:
 
     def _copy_visitors(self, order: Mapping[str, Any], answer: Answer) -> None:
         originals = [self._people[visitor] for visitor in order["visitors"]]
-        answer(visitors=[copy.id for copy in self._people.copy(originals, cookies=order["cookies"])])
+        copies = self._people.copy(originals, cookies=order["cookies"], without=order["without"])
+        answer(visitors=[copy.id for copy in copies])
+
+    def _cookies(self, order: Mapping[str, Any], answer: Answer) -> None:
+        answer(cookies=[self._people[visitor].jar.described() for visitor in order["visitors"]])
 
     def _perform(self, order: Mapping[str, Any], answer: Answer) -> None:
-        def on_done(ends: list[tuple[End, str | None]]) -> None:
+        def on_done(ends: list[BatchEnd]) -> None:
             self._engine.flush()
             self._told = self._engine.counts()
-            answer(results=[_result(end, record) for end, record in ends], progress=self._told)
+            answer(results=[_result(*end) for end in ends], progress=self._told)
 
         Batch(
             self._loop,
             self._engine,
             [
-                BatchTask(visitor, journey, via, Connection(connection), stream, record, values)
-                for visitor, journey, via, connection, stream, record, values in order["tasks"]
+                BatchTask(
+                    visitor, journey, via, Connection(connection), stream, record, values, tuple(then_via), *others
+                )
+                for visitor, journey, via, connection, stream, record, values, then_via, *others in order["tasks"]
             ],
             concurrency=order["concurrency"],
             timeout_seconds=order["timeout_seconds"] or self._timeout_seconds,
@@ -169,12 +179,21 @@ class Control:
 
 
 def _targets(plain: Mapping[str, Any]) -> dict[str, Target]:
-    return {via: Target(family, tuple(address), host) for via, (family, address, host) in plain.items()}
+    return {via: Target(family, tuple(address), host, name) for via, (family, address, host, name) in plain.items()}
 
 
-def _result(end: End, record: str | None) -> list[Any]:
+def _result(end: End, record: str | None, taken: Mapping[str, str]) -> list[Any]:
     judgement = end.judgement
-    return [judgement.answer, judgement.outcome, judgement.error, judgement.detail, end.status, end.instance, record]
+    return [
+        judgement.answer,
+        judgement.outcome,
+        judgement.error,
+        judgement.detail,
+        end.status,
+        end.instance,
+        record,
+        taken,
+    ]
 
 
 def _raise_descriptor_limit() -> int:

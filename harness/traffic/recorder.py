@@ -52,6 +52,7 @@ def op_tail(
     attempts: tuple[str, ...],
     status: int | None,
     version: str | None,
+    named: str | None,
 ) -> str:
     """The part of a line that follows from what the answer was, with the end of the line."""
     tail = (
@@ -59,6 +60,8 @@ def op_tail(
         f'"attempts":{json.dumps(attempts)},"status":{"null" if status is None else status},'
         f'"version":{quoted_or_null(version)},"outcome":"{judgement.outcome}","answer":"{judgement.answer}"'
     )
+    if named is not None:
+        tail += f',"named":{quoted(named)}'
     if judgement.outcome is not Outcome.OK:
         tail += f',"error":{quoted_or_null(judgement.error)},"detail":{quoted(judgement.detail)}'
     return tail + "}\n"

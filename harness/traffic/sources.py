@@ -21,7 +21,7 @@ from harness.traffic.plans import JourneyPlan
 from harness.traffic.schedule import Arrival, Schedule
 from harness.traffic.visits import End, Origin, Visit
 
-__all__ = ["LATE_SECONDS", "TOO_LATE_SECONDS", "Batch", "BatchTask", "OpenLoop", "StreamCounts"]
+__all__ = ["LATE_SECONDS", "TOO_LATE_SECONDS", "Batch", "BatchEnd", "BatchTask", "OpenLoop", "StreamCounts"]
 
 LATE_SECONDS = 0.1
 """An arrival that was begun later than this after it was due counts as late."""
@@ -164,6 +164,17 @@ class BatchTask(NamedTuple):
     stream: str
     record: str | None
     values: Mapping[str, str]
+    then_via: tuple[str, ...] = ()
+    first_steps: int | None = None
+    give_up_after: float | None = None
+
+
+class BatchEnd(NamedTuple):
+    """How a task ended, the record it was about, and what it took from answers."""
+
+    end: End
+    record: str | None
+    taken: Mapping[str, str]
 
 
 class Batch:
@@ -177,14 +188,14 @@ class Batch:
         *,
         concurrency: int,
         timeout_seconds: float,
-        on_done: Callable[[list[tuple[End, str | None]]], None],
+        on_done: Callable[[list[BatchEnd]], None],
     ) -> None:
-        """`on_done` gets how each task ended and its record, in the order of `tasks`. Never before this returns."""
+        """`on_done` gets how each task ended, in the order of `tasks`. Never before this returns."""
         self._loop = loop
         self._engine = engine
         self._on_done = on_done
         self._timeout_seconds = timeout_seconds
-        self._ends: list[tuple[End, str | None] | None] = [None] * len(tasks)
+        self._ends: list[BatchEnd | None] = [None] * len(tasks)
         self._left = len(tasks)
         self._origins: dict[str, Origin] = {}
         queues: dict[str, deque[tuple[int, BatchTask]]] = {}
@@ -212,7 +223,7 @@ class Batch:
             )
 
         def on_end(visit: Visit, end: End) -> None:
-            self._ends[index] = (end, visit.record)
+            self._ends[index] = BatchEnd(end, visit.record, _taken(visit))
             self._left -= 1
             if self._left:
                 # By way of the loop: a thousand refused connections must not be a thousand calls deep.
@@ -224,7 +235,17 @@ class Batch:
         record, extras = None, task.values
         if plan.needs_record:
             plan, record, extras = _with_record(self._engine, plan, visitor, task.record, extras, _last)
-        self._engine.begin(Visit(origin, visitor, plan, task.via, task.connection, clock.now(), extras, record, on_end))
+        visit = Visit(origin, visitor, plan, task.via, task.connection, clock.now(), extras, record, on_end)
+        visit.route, visit.give_up_after = task.then_via, task.give_up_after
+        if task.first_steps is not None:
+            visit.last_index = min(visit.last_index, task.first_steps - 1)
+        self._engine.begin(visit)
+
+
+def _taken(visit: Visit) -> Mapping[str, str]:
+    """What this visit took itself, and nothing of what the visitor brought along."""
+    names = {name for step in visit.plan.steps for name in step.step.take}
+    return {name: visit.extras[name] for name in names if name in visit.extras}
 
 
 def _pool_size(rate: float, connections: Mapping[Connection, float]) -> int:

@@ -64,11 +64,14 @@ class Visit:
         "deadline",
         "due",
         "extras",
+        "give_up_after",
+        "last_index",
         "on_end",
         "origin",
         "path",
         "plan",
         "record",
+        "route",
         "step",
         "via",
         "visitor",
@@ -111,6 +114,22 @@ class Visit:
         self.record = record
         self.wire: Wire | None = None
         self.on_end = on_end
+        self.route: tuple[str, ...] = ()
+        """Where the steps after the first are asked; the last of them stands for all that follow. Empty: as the first."""
+        self.last_index = len(plan.steps) - 1
+        """The step after which it ends."""
+        self.give_up_after: float | None = None
+        """Seconds after which the last request is given up, answered or not, from when it was sent."""
+
+    @property
+    def is_at_its_end(self) -> bool:
+        return self.step.index >= self.last_index
+
+    def go_on(self) -> None:
+        """Turn to the next step."""
+        self.step = self.plan.steps[self.step.index + 1]
+        if self.route:
+            self.via = self.route[min(self.step.index, len(self.route)) - 1]
 
     def take(self, name: str, value: str) -> None:
         """Keep a value of an answer: for the rest of this visit, and for later ones of the visitor.

@@ -18,7 +18,17 @@ from harness.clock import now
 from harness.journeys import Reply
 from harness.traffic.poller import Poller
 
-__all__ = ["BODY_LIMIT", "HEAD_LIMIT", "KnownHeads", "Listener", "Target", "WantedHeaders", "Wire", "error_class"]
+__all__ = [
+    "BODY_LIMIT",
+    "HEAD_LIMIT",
+    "READ_BYTES",
+    "KnownHeads",
+    "Listener",
+    "Target",
+    "WantedHeaders",
+    "Wire",
+    "error_class",
+]
 
 BODY_LIMIT = 4 * 1024 * 1024
 """Bytes of a body; more is `malformed`."""
@@ -26,7 +36,8 @@ HEAD_LIMIT = 64 * 1024
 """Bytes of an answer without the end of its head; more is `malformed`."""
 
 # Under the allocator's threshold for mapping fresh memory: a larger buffer costs a page fault per read.
-_READ_BYTES = 65_536
+READ_BYTES = 65_536
+"""What is read at once."""
 _RIG_ERRORS = frozenset({errno.EADDRNOTAVAIL, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 # A hostile server may send new header names for ever.
 _SPELLINGS = 4096
@@ -41,6 +52,8 @@ class Target(NamedTuple):
     family: int
     address: tuple[Any, ...]
     host_header: str
+    server_name: str | None = None
+    """Whom its certificate must name; None: no TLS is spoken there."""
 
 
 class Listener(Protocol):
@@ -220,6 +233,16 @@ class Wire:
         connection.close()
 
     @property
+    def unsent_because(self) -> str:
+        """What a request that was not sent yet is waiting for, in words."""
+        return "not connected"
+
+    @staticmethod
+    def is_not_yet(error: OSError) -> bool:
+        """Whether the system will do it later: it is not connected yet, or a buffer is full or empty."""
+        return error.errno in _NOT_YET
+
+    @property
     def received(self) -> int:
         """Bytes of the current answer so far."""
         return self._received
@@ -242,8 +265,7 @@ class Wire:
         try:
             count = self._socket.send(self._unsent)
         except OSError as error:
-            # Not connected yet, or the system's buffer is full.
-            if error.errno in _NOT_YET:
+            if self.is_not_yet(error):
                 self._await(writable=True)
             else:
                 self._break_by(error)
@@ -267,7 +289,7 @@ class Wire:
         if self._socket is None or self.sent is None:
             return  # closed earlier in the same turn of the loop, or not connected yet
         try:
-            data = self._socket.recv(_READ_BYTES)
+            data = self._socket.recv(READ_BYTES)
         except BlockingIOError:
             return
         except OSError as error:
@@ -277,7 +299,12 @@ class Wire:
             self._listener.on_idle_lost(self)
         elif not data:
             self._on_end()
-        elif not self._received:
+        else:
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        """What came of the answer to the current exchange."""
+        if not self._received:
             end = data.find(b"\r\n\r\n") + 4
             head = self._heads.get(data[:end])
             if head is not None and end + head.body_bytes == len(data):
@@ -316,12 +343,20 @@ class Wire:
             self._listener.on_broken(self, "closed", "ended by the other side without an answer")
         elif self._in_head:
             self._listener.on_broken(self, "truncated", f"ended in its head, after {self._received} bytes")
-        elif "content-length" not in self._headers and not self._is_chunked():
+        elif "content-length" not in self._headers and not self._is_chunked() and self._may_end_here():
             self._complete_with(*self._answer(keeps_open=False))
         else:
             expected = self._headers.get("content-length")
             whole = f" of {expected}" if expected is not None else ""
             self._listener.on_broken(self, "truncated", f"ended after {self._size}{whole} bytes of its body")
+
+    def _stays_open(self) -> bool:
+        """Whether the whole request had left when its answer was complete."""
+        return not self._unsent
+
+    def _may_end_here(self) -> bool:
+        """Whether the end of the connection can be taken for the end of an answer of unsaid length."""
+        return True
 
     def _break_by(self, error: OSError) -> None:
         if self.exchange is None:
@@ -358,7 +393,7 @@ class Wire:
 
     def _complete_with(self, head: Head, body: bytes) -> None:
         self.served += 1
-        self.is_reusable = head.keeps_open and not self._unsent
+        self.is_reusable = head.keeps_open and self._stays_open()
         self._listener.on_reply(self, Reply(head.status, head.headers, body, head.set_cookies))
 
     # Called by the parser, which reports what they raise as its own error: they must not raise.

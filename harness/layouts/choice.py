@@ -1,0 +1,164 @@
+"""Which platform a setup runs on, and what can be done to it there.
+
+Must not: look whether the platform is usable on this machine: whoever runs something there says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+from harness.errors import BadInput
+from harness.setup import JOURNEYS, Setup
+
+__all__ = ["ABILITIES", "Choice", "choose", "missing", "undeclared"]
+
+ABILITIES: Mapping[str, frozenset[str]] = {
+    "native": frozenset({"instances", "new-version", "database", "tls"}),
+    "docker": frozenset({"instances", "new-version", "database", "cut-off", "out-of-memory", "new-address", "tls"}),
+    "compose": frozenset({"instances", "new-version", "cut-off", "new-address"}),
+    "swarm": frozenset({"orchestrator", "tls"}),
+}
+"""What a scenario may need of a platform, by platform. `instances`: each can be asked and broken by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A platform, and why it was chosen where nobody named it."""
+
+    platform: str
+    why: str = ""
+    notes: tuple[str, ...] = ()
+    """What a person should know of it before anything is started, one line each."""
+    nodes: tuple[str, ...] = ()
+    """What its nodes are called, where the setup does not say."""
+    lacks: Mapping[str, str] = field(default_factory=dict)
+    """What it has not although the platform could, with the reason."""
+
+
+def choose(setup: Setup, *, wished: str) -> Choice:
+    """The platform of a run: the one that was asked for, else native unless the setup needs images.
+
+    Raises:
+        BadInput: the setup does not say how an instance is run there.
+    """
+    app = setup.app
+    if wished == "compose" and setup.compose is None:
+        raise BadInput(
+            "the compose platform judges a compose project of your own, and none is named: give --compose "
+            "docker-compose.yml, or a table [compose] in the setup file"
+        )
+    if setup.compose is not None and wished not in ("auto", "compose"):
+        raise BadInput(
+            f"the setup is a compose project, which brings its own containers (got --platform {wished}): leave --platform "
+            "out, or use a setup file without [compose]"
+        )
+    if wished == "auto" and setup.compose is not None:
+        return Choice("compose")
+    if wished == "native" and app.command is None:
+        raise BadInput(
+            f"the native platform runs app.command, and the setup has app.image alone (got {app.image}): give "
+            "app.command as well, or use --platform docker"
+        )
+    if wished in ("docker", "swarm") and app.image is None:
+        raise BadInput(
+            f"the {wished} platform runs app.image, and the setup has app.command alone (got {' '.join(app.command or ())}): "
+            "give app.image as well, or use --platform native"
+        )
+    lacks = {} if setup.balancer.tls is not None else {"tls": _NO_TLS}
+    lacks |= {} if setup.postgres is not None else {"database": _NO_DATABASE}
+    if wished != "auto":
+        return Choice(wished, lacks=lacks)
+    if app.command is not None:
+        instead = "; --platform docker runs its image" if app.image is not None else " for an instance"
+        return Choice("native", f"the setup has a command{instead}", lacks=lacks)
+    return Choice("docker", f"the setup names an image for an instance ({app.image}) and no command", lacks=lacks)
+
+
+_NO_DATABASE = "the setup has no database for the harness to run: a table [postgres] gives it"
+_NO_TLS = "the setup has no TLS: a table [balancer.tls] gives it"
+
+
+def missing(needs: Collection[str], platform: str) -> str | None:
+    """The first of the needs that a platform does not meet; None when it meets all."""
+    of_platform = sorted(need for need in needs if "." not in need)
+    return next((need for need in of_platform if need not in ABILITIES[platform]), None)
+
+
+def undeclared(needs: Collection[str], setup: Setup) -> str | None:
+    """Why a scenario cannot be carried out on this setup wherever it runs: the first key that it needs, such as
+    `journey.upload` or `app.jobs`, and the setup does not have. None when it has all."""
+    for need in sorted(needs):
+        section, _, key = need.partition(".")
+        if section == "journey" and key not in setup.journey:
+            return _no_journey(key)
+        if need == "balancer.keepalive" and (setup.compose is not None or not setup.balancer.keepalive):
+            return "no connection to an instance is kept while it is idle: balancer.keepalive says how many are"
+        if need == "app.first_start":
+            if setup.app.first_start == "serial":
+                return 'app.first_start is "serial": the instances are not to be started together'
+        elif section == "app" and key and getattr(setup.app, key) is None:
+            return f"the setup does not say {_OF_THE_APP[key]}: app.{key} does"
+        if section == "session" and (why := _OF_SESSIONS[key](setup)):
+            return why
+    return None
+
+
+_OF_THE_APP = {
+    "jobs": "where the application tells of its regular jobs",
+    "rate_limit": "how often a person may do what is limited",
+    "ready": "where an instance tells whether it wants traffic",
+    "websocket": "where people hear of each other at once",
+    "overloaded_at": "how many requests an instance works on at once",
+    "slow": "which page takes its time",
+}
+"""What a key of the application says, for those that a scenario may need."""
+
+_LONGEST_TTL_SECONDS = 10.0
+
+
+def _no_journey(name: str) -> str:
+    return f"the setup does not say {JOURNEYS[name]}: [journey.{name}] does"
+
+
+def _no_token(setup: Setup) -> str:
+    journey = setup.journey.get("write")
+    if journey is None or not journey.steps:
+        return _no_journey("write")
+    taken = {name for each in setup.journey.values() for step in each.steps for name in step.take}
+    last = journey.steps[-1].model_dump_json(by_alias=True)
+    if any(f"{{{name}}}" in last for name in taken):
+        return ""
+    return "what journey.write sends holds no token that a page gave: a take in journey.login, or in an earlier step, gives it"
+
+
+def _not_counted(setup: Setup) -> str:
+    journey = setup.journey.get("counter")
+    if journey is None or not journey.steps:
+        return _no_journey("counter")
+    if "count" in journey.steps[-1].take:
+        return ""
+    return 'the setup does not say where the number is: take = { count = { json = "count" } } in journey.counter does'
+
+
+def _too_long(setup: Setup) -> str:
+    seconds = setup.sessions.ttl_seconds
+    if seconds is None:
+        return (
+            "the setup does not say how long a session lives that nobody uses: sessions.ttl_seconds does, beside a short "
+            "life in app.env"
+        )
+    if seconds <= _LONGEST_TTL_SECONDS:
+        return ""
+    return (
+        f"a session lives too long to wait for its end (sessions.ttl_seconds = {seconds:g}): make that, and what app.env "
+        f"says of it, {_LONGEST_TTL_SECONDS:g} or less"
+    )
+
+
+_OF_SESSIONS: Mapping[str, Callable[[Setup], str]] = {
+    "count": _not_counted,
+    "token": _no_token,
+    "short-life": _too_long,
+}
+"""What a scenario may need to know of sessions, and why a setup does not tell it; empty where it does."""
