@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from harness.checkers import EveryInstanceAnswers, InstancesAgree
+from harness.checkers import EveryInstanceAnswers, InstancesAgree, SettingsReachEveryInstance
 from harness.pytest_plugin import Judge
 from harness.scene import Scene
+
+pytestmark = pytest.mark.needs("instances")
 
 
 @pytest.mark.promise("instances.answer")
@@ -24,3 +26,12 @@ def test_instances_agree(scene: Scene, judge: Judge) -> None:
     scene.visitors.write_and_read_everywhere()
 
     judge(InstancesAgree())
+
+
+@pytest.mark.promise("instances.agree")
+@pytest.mark.needs("journey.change", "journey.see")
+def test_a_change_reaches_every_instance(scene: Scene, judge: Judge) -> None:
+    """Every instance runs the same version and configuration on the same database and session store."""
+    scene.shared.change_setting()
+
+    judge(SettingsReachEveryInstance())

@@ -9,13 +9,17 @@ from harness.faults import Stop
 from harness.pytest_plugin import Judge
 from harness.scene import Scene
 
+pytestmark = pytest.mark.needs("instances")
+
 
 @pytest.mark.promise("rollout.rolling")
+@pytest.mark.needs("new-version")
 def test_a_rollout_costs_nobody_a_request(scene: Scene, judge: Judge) -> None:
     """A new version reaches every instance and nobody loses a request or a session."""
     scene.visitors.log_in_on_each(count=7)
     scene.look_at_versions()
-    with scene.visitors.browsing(slow_per_second=8) as traffic:
+    # Every eleventh request beside 100 a second: taken in turn they reach each of two to ten instances.
+    with scene.visitors.browsing(slow_per_second=10) as traffic:
         traffic.run_for(seconds=2)
         scene.cluster.roll_out()
         traffic.run_for(seconds=1)

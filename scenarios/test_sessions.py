@@ -7,10 +7,16 @@ from collections.abc import Callable
 import pytest
 
 from harness.checkers import LogoutHoldsEverywhere, NoSessionLost, SessionOnEveryInstance, SessionsSurviveRestart
-from harness.faults import Fault, Hang, Kill, Stop
+from harness.faults import CutOff, Fault, Hang, Kill, Stop
 from harness.model import History
 from harness.pytest_plugin import Judge
 from harness.scene import Scene
+
+pytestmark = pytest.mark.needs("instances")
+
+PARTITIONS = [
+    pytest.param(fault, marks=pytest.mark.needs("cut-off")) for fault in (CutOff("silence"), CutOff("refusal"))
+]
 
 
 @pytest.mark.promise("session.every-instance")
@@ -25,7 +31,7 @@ def test_a_login_is_recognised_by_every_instance(scene: Scene, judge: Judge) -> 
 
 
 @pytest.mark.promise("session.survives-instance-loss")
-@pytest.mark.parametrize("fault", [Kill(), Stop(), Hang()], ids=str)
+@pytest.mark.parametrize("fault", [Kill(), Stop(), Hang(), *PARTITIONS], ids=str)
 def test_sessions_survive_the_loss_of_an_instance(
     fault: Fault, loss_of_an_instance: Callable[[Fault], History], judge: Judge
 ) -> None:
