@@ -105,6 +105,7 @@ class Nginx:
     workers: int = 1
     max_fails: int = 1
     fail_timeout: int = 1
+    connect_timeout: float = 1.0
     read_timeout: float = 2.0
     retries: bool = True
 
@@ -135,17 +136,20 @@ def loss(
     before: float = 1.0,
     after: float = 4.0,
     slow: float = 0.0,
+    gone_after: float = float("inf"),
 ) -> History:
     """Open-loop traffic while app-1 is lost, as nginx would carry it. 15 % are writes; half of it on reused connections.
 
-    `slow`: also so many GETs per second that take a second each, in a stream of that name.
+    `slow`: also so many GETs per second that take a second each, in a stream of that name. `gone_after`: so long after
+    its death an instance's address is gone as well, as a container's is, and connecting is answered by silence.
     """
     random = Random(seed)
     start = random.random()  # whole seconds fall anywhere
     injected = start + before
     effective = injected + 0.01
     healing = effective + window
-    healed = healing + (back_after if kind != "hang" else 0.01)
+    goes_on = kind not in ("kill", "stop", "out-of-memory")
+    healed = healing + (back_after if not goes_on else 0.01)
     end = healed + after
     balancer = Balancer(nginx.algorithm, random=random, workers=nginx.workers)
     peers = [[_Peer() for _ in APPS] for _ in range(nginx.workers)]
@@ -196,16 +200,23 @@ def loss(
             else:
                 end_with(then, request, tried, error=error, instance=None)
 
-        lost = i == 0 and now + took >= injected and now < (healing if kind == "hang" else healed)
-        if not lost:
-            at(now + took, done)
-        elif kind == "hang":
-            # It is answered when the instance goes on, or given up when the read timeout ends.
-            if now + nginx.read_timeout < healing:
-                at(now + nginx.read_timeout, lambda then: broke(then, "http-504", sent=True))
+        def silent(seconds: float, sent: bool) -> None:
+            """It is answered when the instance goes on, or given up when this timeout ends."""
+            if now + seconds < healing:
+                at(now + seconds, lambda then: broke(then, "http-504", sent=sent))
             else:
                 at(healing + took, done)
-        elif now < injected:
+
+        lost = i == 0 and now + took >= injected and now < (healing if goes_on else healed)
+        if not lost:
+            at(now + took, done)
+        elif kind == "hang" or (goes_on and now < injected):
+            silent(nginx.read_timeout, sent=True)
+        elif kind == "cut-off-silence":
+            silent(nginx.connect_timeout, sent=False)
+        elif not goes_on and now >= injected + gone_after:
+            at(min(now + nginx.connect_timeout, healed + 1.0), lambda then: broke(then, "http-504", sent=False))
+        elif now < injected and not goes_on:
             # Under way when it died; one that is stopped finishes it.
             at(max(now, injected), done if kind == "stop" else lambda then: broke(then, "http-502", sent=True))
         else:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -34,6 +35,8 @@ class Talk:
     seen: Seen
     server: ScriptedServer
     ended: bool = False
+    says_goodbye: bool = True
+    """Over TLS: whether it tells that it ends the connection, as it must."""
 
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
@@ -51,6 +54,10 @@ class Talk:
     def close(self) -> None:
         """End the connection, once the script returns."""
         self.ended = True
+
+    def cut(self) -> None:
+        """As `close`, without a goodbye: what somebody on the way could do as well."""
+        self.ended, self.says_goodbye = True, False
 
     def wait_until_released(self) -> None:
         """Say nothing until the test says so, or the other side ends the connection."""
@@ -71,6 +78,12 @@ class ScriptedServer:
     scripts: dict[str, Script] = field(default_factory=dict)
     seen: list[Seen] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)
+    context: ssl.SSLContext | None = None
+    """Speaks TLS with it."""
+    on_connect: Callable[[socket.socket], bool] = lambda _: True
+    """Asked before anything is said; False ends the connection there."""
+    handshakes: list[bool] = field(default_factory=list)
+    """Of each handshake, whether it went on with an earlier session."""
 
     def __post_init__(self) -> None:
         self._changed = threading.Condition()
@@ -123,7 +136,15 @@ class ScriptedServer:
             thread.start()
 
     def _serve(self, connection: socket.socket, number: int) -> None:
-        with contextlib.suppress(OSError), connection, connection.makefile("rb") as incoming:
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            stack.enter_context(connection)
+            if not self.on_connect(connection):
+                return
+            if self.context is not None:
+                connection = stack.enter_context(self.context.wrap_socket(connection, server_side=True))
+                self._connections[number - 1] = connection
+                self.handshakes.append(connection.session_reused or False)
+            incoming = stack.enter_context(connection.makefile("rb"))
             while (request := _read_request(incoming, number)) is not None:
                 with self._changed:
                     self.seen.append(request)
@@ -132,6 +153,8 @@ class ScriptedServer:
                 talk = Talk(connection, request, self)
                 script(talk)
                 if talk.ended or request.headers.get("connection") == "close":
+                    if isinstance(connection, ssl.SSLSocket) and talk.says_goodbye:
+                        connection.unwrap()
                     return
 
 
@@ -149,9 +172,16 @@ def _read_request(incoming, number: int) -> Seen | None:
 
 
 @contextlib.contextmanager
-def serving(**scripts: Script) -> Iterator[ScriptedServer]:
+def serving(
+    *,
+    tls: ssl.SSLContext | None = None,
+    on_connect: Callable[[socket.socket], bool] = lambda _: True,
+    **scripts: Script,
+) -> Iterator[ScriptedServer]:
     """A server with a script for each `/name`."""
-    server = ScriptedServer({f"/{name}": script for name, script in scripts.items()})
+    server = ScriptedServer(
+        {f"/{name}": script for name, script in scripts.items()}, context=tls, on_connect=on_connect
+    )
     try:
         yield server
     finally:

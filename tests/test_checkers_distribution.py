@@ -11,7 +11,7 @@ import pytest
 
 from harness.checkers import EveryInstanceGetsTraffic, SharesFitTheAlgorithm
 from harness.checkers.distribution import missed_by_chance, sample_for_completeness
-from harness.model import Connection, History
+from harness.model import UNNAMED, Connection, History
 from tests.checker_histories import (
     APPS,
     FAIL,
@@ -83,7 +83,7 @@ def test_what_was_tried_is_evidence() -> None:
 # -- shares: hand-written ---------------------------------------------------------------------------------------
 
 
-def round_robin(*counts: int, workers: int = 1, extra: Any = ()) -> History:
+def round_robin(*counts: int, workers: int = 1, extra: Any = (), balancer: str = "nginx") -> History:
     """So many first attempts for each instance, in turn while they last."""
     left = dict(zip(APPS, counts, strict=True))
     names = []
@@ -93,9 +93,14 @@ def round_robin(*counts: int, workers: int = 1, extra: Any = ()) -> History:
                 left[app] -= 1
                 names.append(app)
     made = [o for i, name in enumerate(names) for o in traffic(i / 100, (i + 1) / 100, instances=(name,))]
-    return history([*made, *extra], setup={"algorithm": "round_robin", "balancer_workers": workers})
+    return history(
+        [*made, *extra], setup={"algorithm": "round_robin", "balancer_workers": workers, "balancer": balancer}
+    )
 
 
+SOMEWHERE_FIRST = [
+    replace(o, attempts=(UNNAMED, "app-1"), instance="app-1") for o in traffic(3.0, 3.05, instances=("app-1",))
+]
 TWICE = [replace(o, attempts=("app-3", "app-1"), instance="app-1") for o in traffic(3.0, 3.05, instances=("app-1",))]
 
 
@@ -110,9 +115,18 @@ TWICE = [replace(o, attempts=("app-3", "app-1"), instance="app-1") for o in traf
         (round_robin(150, 150, 0), FAIL, "app-3 0"),
         (round_robin(300, 0, 0), FAIL, "app-1 300"),
         (round_robin(20, 19, 20), INCONCLUSIVE, "60 requests are needed"),
+        # HAProxy plans rounds of 16 turns for each: who came up in the middle of one is behind by that, and no more.
+        (round_robin(183, 179, 178, balancer="haproxy"), PASS, "difference 5 (allowed 17, one round)"),
+        (round_robin(117, 117, 99, balancer="haproxy"), FAIL, "difference 18 (allowed 17, one round)"),
+        (round_robin(150, 75, 75, balancer="haproxy"), FAIL, "app-1 150"),
+        (round_robin(100, 100, 99, balancer="haproxy"), INCONCLUSIVE, "300 requests are needed"),
         # Tried twice: whoever failed may have been set aside, and rightly gets less.
         (round_robin(120, 120, 60, extra=TWICE), INCONCLUSIVE, "5 were tried twice"),
         (round_robin(101, 100, 95, extra=TWICE), PASS, "although 0 failed and 5 were tried twice"),
+        # Nor if nobody says who that was: then it may be anybody.
+        (round_robin(120, 120, 60, extra=SOMEWHERE_FIRST), INCONCLUSIVE, "0 failed and 5 were tried twice"),
+        (round_robin(200, 100, 50, extra=SOMEWHERE_FIRST), INCONCLUSIVE, "5 were tried twice"),
+        (round_robin(100, 100, 100, extra=SOMEWHERE_FIRST), PASS, "app-1 100, app-2 100, app-3 100"),
         # But the trouble of one does not explain a difference between two others.
         (round_robin(200, 100, 50, extra=TWICE), FAIL, "between instances without trouble"),
         # Failures of which nobody knows where they were explain everything.
@@ -135,6 +149,7 @@ def test_round_robin_by_hand(record: History, expected: str, said: str) -> None:
     [
         (replace(SPREAD, setup={"algorithm": "hash"}), "the algorithm hash"),
         (replace(SPREAD, setup={}), "the algorithm unknown"),
+        (replace(SPREAD, setup=SPREAD.setup | {"sticky_cookie": "SERVERID"}), "a cookie (SERVERID) binds a visitor"),
         (replace(SPREAD, setup={"algorithm": "least_conn"}), "only 0 of"),
         (replace(SPREAD, setup={"algorithm": "least_conn", "balancer_workers": 8}), "8 workers"),
         (replace(SPREAD, setup={"algorithm": "random"}, operations=SPREAD.operations[:90]), "too few"),
@@ -240,3 +255,8 @@ def test_random_keeps_both_error_rates() -> None:
     assert fair[PASS] >= 0.99 * SEEDS
     assert verdicts("random", n=600, weights=(2, 5, 5))[FAIL] >= 0.97 * SEEDS
     assert verdicts("random", n=600, weights=(1, 1, 0))[FAIL] == SEEDS
+
+
+def test_half_a_share_is_found_on_the_whole_sample() -> None:
+    """All of it at once: a tenth of it, or the best of ten tries, would let this pass more often than not."""
+    assert verdicts("random", seeds=20, n=600, weights=(2, 5, 5))[FAIL] >= 19

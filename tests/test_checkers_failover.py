@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from harness.checkers import RequestsSurviveLoss, VictimRejoins
-from harness.model import Answer, FaultWindow, History, Operation, Outcome, Status, Verdict
+from harness.checkers import NobodyElseAnswers, RequestsSurviveLoss, VictimRejoins
+from harness.model import UNNAMED, Answer, FaultWindow, History, Operation, Outcome, Status, Verdict
 from tests.checker_histories import (
     APPS,
     FAIL,
@@ -53,6 +53,11 @@ def carried(window: FaultWindow = WINDOW, *, end: float = 9.0, rate: float = 100
 
 KILLED = carried()
 HUNG = carried(fault("hang"))
+SILENT = carried(fault("cut-off-silence"))
+REFUSING = carried(fault("cut-off-refusal"))
+STARVED = carried(fault("out-of-memory"))
+# Told to end at 1.0, started anew at 1.3, and ready there at 2.0: while it lasts nothing else is done.
+MOVED = carried(fault("new-address", effective=1.3, healing=1.3, healed=2.0))
 
 
 def plus(record: History, *operations: Operation) -> History:
@@ -70,6 +75,17 @@ def tried_always(o: Operation) -> Operation:
     if 1.02 <= o.due < 5.0 and round(o.due * 100) % 3 == 0:
         return replace(o, attempts=("app-1", "app-2"), instance="app-2")
     return o
+
+
+def tried_somewhere(o: Operation) -> Operation:
+    """The same, told by a balancer that counts attempts and names the last one."""
+    tried = tried_always(o)
+    return tried if tried is o else replace(tried, attempts=(UNNAMED, "app-2"))
+
+
+def slow(o: Operation, seconds: float, due: float = 2.0) -> Operation:
+    """One request is answered late."""
+    return replace(o, answered=o.due + seconds) if o.due == due else o
 
 
 def late(o: Operation) -> Operation:
@@ -103,8 +119,37 @@ def late(o: Operation) -> Operation:
         (plus(carried(fault("stop")), failed(0.99, error="truncated")), FAIL, "truncated 1"),
         (plus(HUNG, failed(1.5, error="truncated")), FAIL, "truncated 1"),
         (plus(HUNG, failed(0.99, error="truncated", attempts=("app-2",))), FAIL, "truncated 1"),
+        # Want of memory is a kill like any other.
+        (STARVED, PASS, "450 requests when app-1 ran out of memory: 0 failed"),
+        (plus(STARVED, failed(1.5)), FAIL, "1 of 451 requests failed when app-1 ran out of memory"),
+        (plus(STARVED, *writes(1.0, 1.01, 1.02, 1.03)), FAIL, "4 requests in flight failed"),
+        # Cut off in silence: as in a hang, whoever has written into it may have lost that.
+        (SILENT, PASS, "450 requests when app-1 was cut off in silence: 0 failed"),
+        (plus(SILENT, *writes(1.1, 1.5, 2.5, 3.5, error="http-504", latency=2.0)), PASS, "4 failed (in flight"),
+        (plus(SILENT, *writes(4.3, error="http-504")), FAIL, "1 of them later than 3.0 s"),
+        (plus(SILENT, failed(2.0, error="timeout")), FAIL, "timeout 1"),
+        (plus(SILENT, failed(0.99, error="truncated")), PASS, "1 failed (in flight"),
+        (doctored(SILENT, lambda o: o if o.due > 3 else tried_always(o)), PASS, "left alone after 1.7 s"),
+        (doctored(SILENT, tried_always), FAIL, "still tried"),
+        (doctored(SILENT, lambda o: slow(o, 2.5)), PASS, "slowest 2.5 s"),
+        (doctored(SILENT, lambda o: slow(o, 3.5)), FAIL, "slowest answer took 3.5 s"),
+        # Refused: known at once, but what was in flight hears nothing and waits.
+        (REFUSING, PASS, "when app-1 was cut off and refused"),
+        (plus(REFUSING, failed(1.5, error="refused")), FAIL, "refused 1"),
+        (plus(REFUSING, *writes(2.5)), FAIL, "1 of them later than 1.0 s"),
+        (doctored(REFUSING, lambda o: slow(o, 2.5)), PASS, "slowest 2.5 s"),
+        (doctored(REFUSING, lambda o: o if o.due > 3 else tried_always(o)), FAIL, "allowed 1.0 s"),
+        # Moved: how often it is tried says nothing, for that may be at the new address; all else holds.
+        (MOVED, PASS, "100 requests when app-1 came back under a new address: 0 failed"),
+        (doctored(MOVED, tried_always), PASS, "0 failed"),
+        (plus(MOVED, failed(1.5)), FAIL, "1 of 101 requests failed when app-1 came back under a new address"),
+        (plus(MOVED, failed(1.5, error="http-503", instance="app-1")), PASS, "0 failed"),
+        (plus(MOVED, *writes(1.1, 1.2, 1.3, 1.4)), FAIL, "4 requests in flight failed"),
+        (doctored(MOVED, lambda o: slow(o, 2.5, due=1.5)), FAIL, "slowest answer took 2.5 s"),
         # A balancer that never learns, though nothing fails.
         (doctored(KILLED, tried_always), FAIL, "app-1 was still tried 4.0 s after app-1 was killed"),
+        # With one instance lost, an attempt that is not named was there.
+        (doctored(KILLED, tried_somewhere), FAIL, "app-1 was still tried 4.0 s after app-1 was killed"),
         (doctored(HUNG, tried_always), FAIL, "still tried"),
         (doctored(KILLED, lambda o: o if o.due > 3 else tried_always(o)), FAIL, "allowed 1.0 s"),
         (doctored(HUNG, lambda o: o if o.due > 3 else tried_always(o)), PASS, "left alone after 1.7 s"),
@@ -164,6 +209,20 @@ def late(o: Operation) -> Operation:
         ),
         (carried(fault(healing=2.0, healed=2.5)), INCONCLUSIVE, "lost for 1.0 s only (1.5 s are needed)"),
         (carried(fault("hang", healing=4.0, healed=4.1)), INCONCLUSIVE, "3.5 s are needed"),
+        (carried(fault("cut-off-silence", healing=4.0, healed=4.1)), INCONCLUSIVE, "3.5 s are needed"),
+        (carried(fault("cut-off-refusal", healing=4.0, healed=4.1)), INCONCLUSIVE, "3.5 s are needed"),
+        (carried(fault("out-of-memory", healing=2.0, healed=2.1)), INCONCLUSIVE, "1.5 s are needed"),
+        (doctored(SILENT, lambda o: replace(o, attempts=o.attempts[-1:])), INCONCLUSIVE, "nothing that could be saved"),
+        (
+            doctored(STARVED, lambda o: replace(o, attempts=o.attempts[-1:])),
+            INCONCLUSIVE,
+            "nothing that could be saved",
+        ),
+        # A move is announced: a balancer that knows in time has nothing to save.
+        (doctored(MOVED, lambda o: replace(o, attempts=o.attempts[-1:])), PASS, "0 failed"),
+        (carried(fault("new-address", healing=1.02, healed=1.15)), INCONCLUSIVE, "only 15 requests while it was lost"),
+        (carried(fault("new-address", effective=None)), INCONCLUSIVE, "new-address on app-1 had no effect"),
+        (carried(fault("new-address", healing=1.3, healed=None)), INCONCLUSIVE, "only 0 requests after it was back"),
         (doctored(KILLED, late), INCONCLUSIVE, "too busy"),
         (plus(KILLED, *(failed(2 + i / 100, error="unsent", sent=None) for i in range(30))), INCONCLUSIVE, "too busy"),
         # A late rig can make time-outs and gaps, but no 502.
@@ -190,6 +249,13 @@ def test_requests_survive_loss(record: History, expected: str, said: str) -> Non
         (RequestsSurviveLoss.by_stop(), carried(fault("stop")), PASS),
         (RequestsSurviveLoss.by_stop(), KILLED, INCONCLUSIVE),
         (RequestsSurviveLoss.by_kill(), plus(HUNG, failed(2.0)), INCONCLUSIVE),
+        (RequestsSurviveLoss.by_kill(), STARVED, PASS),
+        (RequestsSurviveLoss.by_partition(), SILENT, PASS),
+        (RequestsSurviveLoss.by_partition(), REFUSING, PASS),
+        (RequestsSurviveLoss.by_partition(), HUNG, INCONCLUSIVE),
+        (RequestsSurviveLoss.by_hang(), SILENT, INCONCLUSIVE),
+        (RequestsSurviveLoss.by_new_address(), MOVED, PASS),
+        (RequestsSurviveLoss.by_new_address(), KILLED, INCONCLUSIVE),
     ],
 )
 def test_the_fault_must_be_the_one_that_is_judged(checker: RequestsSurviveLoss, record: History, expected: str) -> None:
@@ -250,7 +316,7 @@ def statuses(verdicts: list[Verdict]) -> dict[str, int]:
     return dict(Counter(verdict.status.value for verdict in verdicts))
 
 
-@pytest.mark.parametrize("kind", ["kill", "stop", "hang"])
+@pytest.mark.parametrize("kind", ["kill", "stop", "hang", "cut-off-silence", "cut-off-refusal"])
 @pytest.mark.parametrize(
     ("nginx", "given"),
     [
@@ -268,7 +334,21 @@ def test_a_healthy_balancer_always_passes(kind: str, nginx: Nginx, given: dict[s
     assert statuses(verdicts) == {PASS: 15}, [v.measured for v in verdicts if v.status is not Status.PASS]
 
 
-@pytest.mark.parametrize("kind", ["kill", "stop", "hang"])
+@pytest.mark.parametrize("gone_after", [0.0, 0.1])
+@pytest.mark.parametrize("kind", ["kill", "stop", "out-of-memory"])
+@pytest.mark.parametrize("algorithm", ["least_conn", "round_robin"])
+def test_a_container_that_takes_its_address_along_costs_a_connect_timeout(
+    kind: str, algorithm: str, gone_after: float
+) -> None:
+    """A second of it is allowed, since another instance answers then; the guide's 60 s are not."""
+    verdicts = runs(kind, Nginx(algorithm, connect_timeout=1.0), seeds=8, gone_after=gone_after)
+    assert statuses(verdicts) == {PASS: 8}, [v.measured for v in verdicts if v.status is not Status.PASS]
+    guide = runs(kind, Nginx(algorithm, connect_timeout=60.0), seeds=8, gone_after=gone_after)
+    # Now and then the only request that is tried there is one that takes long by its nature.
+    assert sum("slowest-answer" in verdict.evidence["broken"] for verdict in guide) >= 5
+
+
+@pytest.mark.parametrize("kind", ["kill", "stop", "hang", "cut-off-silence", "cut-off-refusal"])
 @pytest.mark.parametrize("algorithm", ["least_conn", "round_robin"])
 def test_a_balancer_that_tries_nobody_else_is_caught(kind: str, algorithm: str) -> None:
     """Mutant no-retry: GETs fail, tried at the victim and nowhere else."""
@@ -281,7 +361,15 @@ def test_a_balancer_that_tries_nobody_else_is_caught(kind: str, algorithm: str) 
 
 @pytest.mark.parametrize(
     ("kind", "algorithm"),
-    [("kill", "least_conn"), ("kill", "round_robin"), ("stop", "round_robin"), ("hang", "round_robin")],
+    [
+        ("kill", "least_conn"),
+        ("kill", "round_robin"),
+        ("stop", "round_robin"),
+        ("hang", "round_robin"),
+        ("cut-off-silence", "round_robin"),
+        ("cut-off-refusal", "least_conn"),
+        ("cut-off-refusal", "round_robin"),
+    ],
 )
 def test_a_balancer_that_never_learns_is_caught(kind: str, algorithm: str) -> None:
     """Mutant no-health-check: nothing fails, and every third request is tried at the victim for as long as it is lost."""
@@ -336,6 +424,17 @@ LONG = carried(end=20)
         # The balancer's own failures before it was ready belong to the loss.
         (plus(KILLED, failed(5.2)), PASS, "0 of 350"),
         (gone_after(5.5, LONG), FAIL, "app-1 answered 0 of 1,450 requests"),
+        # Under its old address somebody else answers by now: the application's own word outranks the balancer's.
+        (
+            doctored(LONG, lambda o: replace(o, named="app-2") if o.due >= 5.5 and o.instance == "app-1" else o),
+            FAIL,
+            "app-1 answered 0 of 1,450 requests",
+        ),
+        (doctored(KILLED, lambda o: replace(o, named=o.instance)), PASS, "app-1 answered again after"),
+        # A name that is no instance's says nothing of instances.
+        (doctored(KILLED, lambda o: replace(o, named="web")), PASS, "app-1 answered again after"),
+        (MOVED, PASS, "app-1 answered again after"),
+        (SILENT, PASS, "app-1 answered again after"),
         (
             doctored(
                 LONG, lambda o: replace(o, instance="app-2") if 5.5 <= o.due < 16 and o.instance == "app-1" else o
@@ -379,3 +478,65 @@ def test_a_healthy_balancer_takes_the_victim_back(kind: str) -> None:
         guide = Nginx(max_fails=3, fail_timeout=30)
         for seed in range(3):
             assert VictimRejoins().check(loss(kind, guide, seed=seed, after=11.0)).status is Status.FAIL
+
+
+# -- strangers --------------------------------------------------------------------------------------------------
+
+
+def named(record: History, after: float = 0.0, name: str | None = None) -> History:
+    """Every answer names its sender; from a moment on those of app-1 name somebody else."""
+    return doctored(
+        record,
+        lambda o: replace(
+            o, named=name if name is not None and o.due >= after and o.instance == "app-1" else o.instance
+        ),
+    )
+
+
+def at_address(record: History, after: float, address: str) -> History:
+    """From a moment on the balancer has what app-1 answered from an address that nobody named."""
+    return doctored(
+        record,
+        lambda o: replace(o, instance=address, attempts=(address,)) if o.due >= after and o.instance == "app-1" else o,
+    )
+
+
+NAMED = named(MOVED)
+REFUSED = failed(2.5, error="http-404", instance="10.0.0.9:80", attempts=("10.0.0.9:80",))
+
+
+@pytest.mark.parametrize(
+    ("record", "expected", "said"),
+    [
+        (NAMED, PASS, "all 800 answers by instances of the setup, by the application's own word"),
+        (MOVED, PASS, "by the addresses the balancer tells"),
+        # The old address is somebody else's now, and that answers as well as anybody.
+        (named(MOVED, 2.0, "shop-3"), FAIL, "233 answers by shop-3 when app-1 came back under a new address"),
+        (named(MOVED, 2.0, ""), FAIL, "233 answers by (unnamed)"),
+        (plus(NAMED, replace(REFUSED, named="")), FAIL, "1 answer by 10.0.0.9:80"),
+        (at_address(MOVED, 2.0, "10.0.0.9:80"), FAIL, "233 answers by 10.0.0.9:80"),
+        # Another instance of the setup took it over: as good as the one that had it.
+        (named(MOVED, 2.0, "app-3"), PASS, "all 800 answers"),
+        # Not every answer had a name before either; nor has the balancer's own.
+        (doctored(named(MOVED, 2.0, ""), lambda o: replace(o, named="") if o.due < 0.5 else o), PASS, "all 800"),
+        (plus(NAMED, failed(1.5, named="")), PASS, "all 800"),
+        # Nothing can be told.
+        (replace(NAMED, faults=()), INCONCLUSIVE, "no fault"),
+        (named(carried(fault("new-address", effective=None)), 2.0, "shop-3"), INCONCLUSIVE, "had no effect"),
+        (
+            doctored(NAMED, lambda o: replace(o, named="web")),
+            INCONCLUSIVE,
+            "already answers named web, no instance: app.instance_header must hold {instance}",
+        ),
+        (without(NAMED, lambda o: o.due < 0.85), INCONCLUSIVE, "only 15 answers before"),
+        (without(NAMED, lambda o: o.due > 1.1), INCONCLUSIVE, "answers since app-1 came back under a new address"),
+        # Seen is seen, however few there were.
+        (without(named(MOVED, 2.0, "shop-3"), lambda o: 1 <= o.due < 2 or o.due > 2.1), FAIL, "4 answers by shop-3"),
+    ],
+)
+def test_nobody_else_answers(record: History, expected: str, said: str) -> None:
+    """By the application's own word where the setup names a header for it, else by address."""
+    verdict = NobodyElseAnswers().check(record)
+    assert status_of(verdict) == expected, verdict.measured
+    assert said in verdict.measured
+    assert verdict.evidence.get("witness") in (None, "application", "balancer")

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.checkers import EnoughTraffic, OnTime
+from harness.checkers import EnoughTraffic, OnTime, contradictions
 from harness.model import History
 from tests.checker_histories import (
     FAIL,
@@ -80,8 +80,9 @@ def late(share: float, by: float = 0.3) -> History:
         (late(1.0, by=0.2), PASS, "slowest start 200 ms"),
         (doctored(PACED, lambda o: failed(o.due, error="unsent", sent=None)), INCONCLUSIVE, "too busy"),
         # A closed loop sends less than was planned, all of it on time.
-        (without(PACED, lambda o: o.due > 2.5), INCONCLUSIVE, "49 of 300 planned requests of browse"),
-        (without(PACED, lambda o: True), INCONCLUSIVE, "no request"),
+        (without(PACED, lambda o: o.due > 2.5), RIG_ERROR, "49 of 300 planned requests of browse"),
+        (without(PACED, lambda o: True), RIG_ERROR, "300 of 300 planned requests of browse"),
+        (history(), INCONCLUSIVE, "no request"),
         # A history written after the fact, or on a clock that was set.
         (doctored(PACED, lambda o: replace(o, sent=o.due - 1.0)), RIG_ERROR, "contradict"),
         (doctored(PACED, lambda o: replace(o, answered=o.due - 0.5)), RIG_ERROR, "contradict"),
@@ -95,6 +96,55 @@ def test_on_time(record: History, expected: str, said: str) -> None:
     verdict = OnTime().check(record)
     assert status_of(verdict) == expected
     assert said in verdict.measured
+
+
+def paced(planned: int, *, rate: float = 100, end: float = 3) -> History:
+    """The first so many of a stream's requests, and a pace that counts just those."""
+    return history(
+        traffic(0, 3, rate=rate)[:planned], paces=[pace("browse", rate=rate, begin=0, end=end, planned=planned)]
+    )
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        (PACED, ()),
+        (history(), ()),
+        (history([*PACED.operations, *traffic(0.003, 1, stream="visits")], paces=list(PACED.paces)), ()),
+        # Of the last moment nobody knows on which side of the end it fell.
+        (paced(299), ()),
+        (paced(300, end=3.01), ()),
+        # Two streams of one name, one after the other.
+        (
+            history(
+                [*traffic(0, 1), *traffic(2.5, 3.5)],
+                paces=[pace("browse", rate=100, begin=begin, end=begin + 1, planned=100) for begin in (0, 2.5)],
+            ),
+            (),
+        ),
+        # A rig that waits for answers, and calls what it has sent its plan.
+        (paced(250), ("250 requests of browse were planned where its pace asks for 300: it was no open loop",)),
+        # Its requests are due when it gets round to them, or were written down afterwards.
+        (
+            doctored(PACED, lambda o: replace(o, due=o.due - 0.002) if o.due >= 1 else o),
+            ("200 of 300 requests of browse were due when none was planned",),
+        ),
+        (without(PACED, lambda o: o.due == 1.0), ("1 of 300 planned requests of browse are not in the record",)),
+        (
+            doctored(PACED, lambda o: replace(o, answered=o.sent - 1)),
+            ("the times of 300 requests contradict each other",),
+        ),
+    ],
+)
+def test_a_record_that_cannot_be_what_happened(record: History, said: tuple[str, ...]) -> None:
+    """What was due follows from the pace: one request more or less at the border, and nothing else."""
+    assert contradictions(record) == said
+
+
+def test_a_fast_stream_that_comes_in_groups_keeps_its_pace() -> None:
+    """Above 500 a second all requests of a group are due together."""
+    made = [op(20 * (k // 20) / 1000) for k in range(1000)]
+    assert contradictions(history(made, paces=[pace("browse", rate=1000, begin=0, end=0.9999, planned=1000)])) == ()
 
 
 def test_guards_never_fail() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 from harness.checkers.evidence import done_to, example, listed, milliseconds, plural, rounded
@@ -13,6 +15,7 @@ from harness.checkers.measures import (
     gap_within,
     is_late,
     is_write,
+    may_have_tried,
     mean_in_flight,
     percentile,
     probe_interval,
@@ -20,8 +23,8 @@ from harness.checkers.measures import (
     touching,
     was_in_flight,
 )
-from harness.model import Answer, Outcome
-from tests.checker_histories import failed, fault, history, op, pace, traffic, whoami
+from harness.model import UNNAMED, Answer, Operation, Outcome
+from tests.checker_histories import APPS, failed, fault, history, op, pace, traffic, whoami
 
 
 @pytest.mark.parametrize("silence", [0.2, 0.5, 2.0])
@@ -182,3 +185,32 @@ def test_examples_and_classes_tell_what_failed() -> None:
     assert error_classes([bad, nameless, bad]) == {"http-502": 2, "refused": 1}
     assert first_choice(bad) == "app-1"
     assert first_choice(op(attempts=(), instance="app-2")) == "app-2"
+    assert first_choice(op(attempts=(UNNAMED, "app-2"), instance="app-2")) is None
+
+
+@pytest.mark.parametrize(
+    ("operation", "may"),
+    [
+        (op(attempts=("app-1", "app-2")), True),
+        (op(attempts=("app-2",), instance="app-2"), False),
+        (op(attempts=(UNNAMED, "app-2"), instance="app-2"), True),
+        (op(attempts=(), instance="app-2"), False),
+        (failed(attempts=()), True),
+        (failed(attempts=(), error="unsent"), False),
+    ],
+)
+def test_where_a_request_may_have_been(operation: Operation, may: bool) -> None:
+    """At whoever is named; and where nobody says, only what could not be saved or was saved by a second try."""
+    assert may_have_tried(operation, "app-1") is may
+
+
+def test_what_is_in_flight_at_many_moments_is_what_it_is_at_each() -> None:
+    """The short way gives what asking instance by instance and moment by moment gives."""
+    random = Random(7)
+    made = [op(random.random(), instance=random.choice(APPS), latency=random.random() / 20) for _ in range(300)]
+    held = InFlight(made, instances=APPS, sight_seconds=0.004)
+    moments = [random.random() for _ in range(200)] + [each.due for each in made]
+    assert held.in_all(moments) == [sum(held.now(name, at) for name in APPS) for at in moments]
+    for at, (surely, possibly) in zip(moments, held.seen(moments), strict=True):
+        assert [max(0, count) for count in surely] == [held.surely(name, at) for name in APPS]
+        assert list(possibly) == [held.possibly(name, at) for name in APPS]

@@ -175,8 +175,10 @@ def test_every_bound_says_why() -> None:
     [
         (bounds.KILL_IN_WORDS, ["no failed GET", "3 failed POSTs", "1.0 s", "5%", "2.0 s"]),
         (bounds.HANG_IN_WORDS, ["no failed GET", "3.0 s", "60%"]),
+        (bounds.PARTITION_IN_WORDS, ["no failed GET", "3.0 s of silence", "1.0 s of refusals", "60%", "3 (or 5%)"]),
+        (bounds.NEW_ADDRESS_IN_WORDS, ["no failed GET", "3 failed POSTs", "2.0 s", "10 s", "5 times"]),
         (bounds.REJOIN_IN_WORDS, ["10 s", "5 times"]),
-        (bounds.SHARE_IN_WORDS, ["5%", "0.1%", "99%", "25%"]),
+        (bounds.SHARE_IN_WORDS, ["16", "5%", "0.1%", "99%", "25%"]),
     ],
 )
 def test_sentences_quote_the_numbers(sentence: str, numbers: list[str]) -> None:
@@ -204,3 +206,11 @@ def test_one_clock_shift_changes_no_verdict() -> None:
     )
     for checker in registry().values():
         assert checker().check(early).status is checker().check(late).status
+
+
+def test_what_was_stored_before_a_bound_was_added_is_judged_with_todays() -> None:
+    """A run from before instances were cut off names no bounds for that, and had no such fault."""
+    stored = describe(RequestsSurviveLoss.by_kill())
+    for added in ("silence", "refusal"):
+        del stored["bounds"][added]
+    assert from_description(stored) == RequestsSurviveLoss.by_kill()

@@ -166,6 +166,7 @@ def from_the_fault(o: Operation) -> bool:
     [
         (LOST, PASS, "20 of 20 people stayed logged in when app-1 was killed"),
         (browsing([fault("hang")]), PASS, "when app-1 was frozen"),
+        (browsing([fault("cut-off-silence")]), PASS, "when app-1 was cut off in silence"),
         (
             doctored(LOST, where(lambda o: from_the_fault(o) and int(o.visitor[1:]) < 14, Answer.LOGGED_OUT)),
             FAIL,

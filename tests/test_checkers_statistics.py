@@ -13,6 +13,7 @@ from harness.checkers.statistics import (
     chi_square_critical,
     chi_square_power,
     chi_square_sf,
+    clopper_pearson_upper,
     g_statistic,
     g_test,
     rule_of_three,
@@ -138,3 +139,38 @@ def test_the_g_test_keeps_its_alpha() -> None:
             counts[random.randrange(3)] += 1
         rejected += g_test(counts, [1 / 3] * 3) < 0.01
     assert 5 <= rejected <= 40
+
+
+@pytest.mark.parametrize("n", [1, 7, 300, 5_000])
+@pytest.mark.parametrize("p", [0.01, 0.05, 0.5, 0.97])
+def test_terms_too_small_for_a_double_add_nothing(n: int, p: float) -> None:
+    """The tail leaves out what would be zero, and so is the very sum of all terms."""
+    log_n = math.lgamma(n + 1)
+
+    def term(k: int) -> float:
+        log_p, log_q = math.log(p), math.log1p(-p)
+        return math.exp(log_n - math.lgamma(k + 1) - math.lgamma(n - k + 1) + k * log_p + (n - k) * log_q)
+
+    for successes in {1, n // 20 + 1, n // 2 + 1, n}:
+        assert binomial_tail(successes, n, p) == min(1.0, math.fsum(term(k) for k in range(successes, n + 1)))
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "bound"),
+    # Exact for none and for all; the others from the inverse of the beta distribution.
+    [(0, 1, 0.95), (0, 10, 1 - 0.05**0.1), (0, 59, 1 - 0.05 ** (1 / 59)), (3, 3, 1.0), (0, 0, 1.0), (1, 10, 0.394163)],
+)
+def test_the_exact_upper_bound(successes: int, n: int, bound: float) -> None:
+    """What so few in so many do not rule out at 95 %."""
+    assert clopper_pearson_upper(successes, n) == pytest.approx(bound, rel=1e-6)
+
+
+def test_the_exact_upper_bound_and_its_rule_of_thumb() -> None:
+    """None in a hundred: about three in a hundred, and never more. With each success it grows."""
+    for n in (30, 100, 1000):
+        assert 0.9 * rule_of_three(n) < clopper_pearson_upper(0, n) < rule_of_three(n)
+    bounds = [clopper_pearson_upper(k, 20) for k in range(21)]
+    assert bounds == sorted(bounds)
+    stats = pytest.importorskip("scipy.stats")
+    for k in range(20):
+        assert bounds[k] == pytest.approx(stats.beta.ppf(0.95, k + 1, 20 - k), rel=1e-9)

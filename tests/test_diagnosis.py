@@ -9,14 +9,71 @@ from typing import Any
 
 import pytest
 
-from harness.checkers import registry
+from harness.checkers import (
+    BootsTogether,
+    ChangesSurvive,
+    ClientAddressIsTrue,
+    CookieIsGuarded,
+    ErrorsHaveStatus,
+    EverybodyHears,
+    FilesAreEverywhere,
+    ForgeriesAreNotBelieved,
+    GivingUpCostsNothing,
+    HeadersAreEverywhere,
+    HttpIsSentToHttps,
+    IdleConnectionsAreKept,
+    JobsGoOn,
+    JobsRunOnce,
+    KeyActsOnce,
+    LifeIsKept,
+    LimitIsShared,
+    LoginCrossesInstances,
+    NamesAreUnique,
+    NobodyElsesPage,
+    NumbersAreUnique,
+    OldIdIsNobody,
+    OnlySecureVersions,
+    OverloadIsNoLogout,
+    ReadyIsTruthful,
+    ReplayIsRefused,
+    SchemeIsKnown,
+    SettingsReachEveryInstance,
+    StepsAreCounted,
+    TallyLosesNothing,
+    TokenIsAcceptedElsewhere,
+    registry,
+)
 from harness.diagnosis import RULES, Case, diagnose
 from harness.door import REFERENCE
+from harness.layouts import Choice
 from harness.model import Answer, Finding, History, Look, Status, Verdict
 from harness.setup import load_setup
 from harness.verification import Verification
-from tests.checker_histories import APPS, failed, fault, logout, look, whoami
+from tests import test_checkers_state as state
+from tests.checker_histories import APPS, doctored, failed, fault, logout, look, whoami
+from tests.test_checkers_edge import BOTH, FORGED, TLS, answer, answers, by_all, handshake, redirect, versions
+from tests.test_checkers_orchestrator import BAD, HEALED, SCALED
 from tests.test_checkers_rollout import ROLLED
+from tests.test_checkers_session_life import (
+    CHANGES,
+    CROSSING,
+    FIXATION,
+    GIVEN_UP,
+    LOG_INS,
+    OVERLOADED,
+    REPLAY,
+    WRITES,
+    cookies,
+    counts,
+    ended,
+    life,
+    logged_out,
+    looks_changed,
+    not_found,
+    recognised,
+    strangers,
+    thrown_out_from,
+)
 from tests.test_checkers_sessions import LOST
 
 CHECKOUT = Path(__file__).parents[1]
@@ -204,6 +261,22 @@ def loss(fault: str = "kill", **changes: Any) -> Evidence:
     return {"RequestsSurviveLoss": seen | changes}
 
 
+def moved(answers: int = 0, tried: int = 7, **strangers: int) -> Evidence:
+    """Ready under its new address, and tried at the old one."""
+    rejoin = rejoins(
+        fault="new-address",
+        failed=0,
+        errors={},
+        failed_attempts={},
+        rejoin_seconds=None if not answers else 0.9,
+        watched_seconds=12.2,
+        answers=answers,
+        tried_at_victim=tried,
+    )
+    told = {name.replace("_", "-"): count for name, count in strangers.items()}
+    return rejoin | {"NobodyElseAnswers": {"fault": "new-address", "strangers": told}}
+
+
 def not_retried(fault: str = "kill", **changes: Any) -> Evidence:
     given = {"failed": 3, "failed_by_method": {"idempotent": 2, "write": 1}, "failed_attempts": {"app-1": 3}}
     return loss(fault, **given | {"broken": ["failed-requests"]} | changes)
@@ -317,7 +390,14 @@ SESSIONS = [
     ),
     Row("half of the logins left a session: neither", AT_HOME, {}, looks=logins(0.5, 0.5, 0.5)),
     Row("another configuration, and every session known everywhere", agree(config="aab"), {}, also=[SHARED]),
-    Row("another version", agree(version="aab", config="aaa"), {}, also=[SHARED], looks=STORED),
+    Row(
+        "another version",
+        agree(version="aab", config="aaa"),
+        {"other-version": CERTAIN},
+        also=[SHARED],
+        looks=STORED,
+        told="app-3 says version b",
+    ),
     Row(
         "a secret at boot: known everywhere until all were restarted, and still stored",
         restart(lost=9, kept=0),
@@ -513,6 +593,143 @@ GOING = [
     ),
 ]
 
+GUIDE_HAPROXY = {
+    "balancer": "haproxy",
+    "retries": 3,
+    "redispatch": 0,
+    "retry_on": ["conn-failure"],
+    "check_interval_seconds": 2.0,
+    "fall": 3,
+    "rise": 2,
+    "connect_timeout_seconds": 5.0,
+    "read_timeout_seconds": 50.0,
+}
+TUNED_HAPROXY = GUIDE_HAPROXY | {
+    "redispatch": 1,
+    "retry_on": ["conn-failure", "empty-response", "response-timeout"],
+    "check_interval_seconds": 0.3,
+    "fall": 2,
+    "rise": 1,
+    "connect_timeout_seconds": 0.25,
+    "read_timeout_seconds": 2.0,
+}
+SAME_AGAIN = {"app-1 app-1 app-1 app-1": 2, "app-1": 1}
+"""As HAProxy tells of retries that went to the same instance."""
+
+LOSING_BEHIND_HAPROXY = [
+    Row(
+        "tried again and again at the lost one",
+        not_retried(failed_attempts=SAME_AGAIN),
+        {"no-retry": CERTAIN},
+        facts=GUIDE_HAPROXY,
+        told="3 of 3 failed requests were tried at app-1 and nowhere else",
+    ),
+    Row(
+        "one was closed without a word, as HAProxy does on connections that are kept",
+        not_retried(
+            failed=4, failed_by_method={"idempotent": 4, "write": 0}, failed_attempts=SAME_AGAIN | {"(unknown)": 1}
+        ),
+        {"no-retry": CERTAIN},
+        facts=GUIDE_HAPROXY,
+        told="3 of 4 failed requests were tried at app-1 and nowhere else",
+    ),
+    Row(
+        "none fails, but all wait for the lost one to come back",
+        loss("stop", retried=12, slowest_seconds=3.01, broken=["slowest-answer"]),
+        {"no-retry": CERTAIN},
+        facts=GUIDE_HAPROXY,
+        told="12 requests were tried again, the slowest for 3.0 s",
+    ),
+    Row(
+        "cut in flight, and only refusals are tried elsewhere",
+        not_retried(),
+        {"no-retry": CERTAIN},
+        facts=TUNED_HAPROXY | {"retry_on": ["conn-failure"]},
+    ),
+    Row(
+        "a hang, and only refusals are tried elsewhere",
+        not_retried("hang"),
+        {"no-retry": CERTAIN},
+        facts=TUNED_HAPROXY | {"retry_on": ["conn-failure", "empty-response"]},
+    ),
+    Row("retries are off", not_retried(), {"no-retry": CERTAIN}, facts=TUNED_HAPROXY | {"retries": 0}),
+    Row("retries are on: those were past saving", not_retried(), {}, facts=TUNED_HAPROXY),
+    Row(
+        "all of it in one word",
+        not_retried("hang"),
+        {},
+        facts=TUNED_HAPROXY | {"retry_on": ["all-retryable-errors"]},
+    ),
+    Row(
+        "tried elsewhere as well, at an instance nobody named",
+        not_retried(failed_attempts={"(unnamed) app-2": 3}),
+        {},
+        facts=GUIDE_HAPROXY,
+    ),
+    Row(
+        "tried to the end, and nobody asks how it is",
+        loss(broken=["detection"]),
+        {"no-health-check": CERTAIN},
+        facts=TUNED_HAPROXY | {"check_interval_seconds": 0.0},
+        told="133 requests (33%)",
+    ),
+    Row(
+        "asked every two seconds, and told three times",
+        loss(broken=["detection"], detect_seconds=4.1),
+        {"checks-too-slow": CERTAIN},
+        facts=TUNED_HAPROXY | {"check_interval_seconds": 2.0, "fall": 3},
+        told="133 requests were tried at app-1, 100 of them too late",
+    ),
+    Row(
+        "a hang, and each check waits for a second",
+        loss("hang", broken=["detection"], detect_seconds=3.6),
+        {"checks-too-slow": CERTAIN},
+        facts=TUNED_HAPROXY | {"check_interval_seconds": 1.0},
+    ),
+    Row(
+        "noticed late, by checks that are quick",
+        loss(broken=["detection"], detect_seconds=1.2),
+        {},
+        facts=TUNED_HAPROXY,
+    ),
+    Row(
+        "a hang, and it would wait for an answer for a minute",
+        loss("hang", broken=["slowest-answer"]),
+        {"read-timeout-too-long": CERTAIN},
+        facts=TUNED_HAPROXY | {"read_timeout_seconds": 50.0},
+    ),
+    Row(
+        "left out until it was well five times, every three seconds",
+        rejoins(failed=0, errors={}, failed_attempts={}, answers=0, tried_at_victim=0),
+        {"fail-timeout-too-long": CERTAIN},
+        facts=TUNED_HAPROXY | {"check_interval_seconds": 3.0, "rise": 5},
+    ),
+    Row(
+        "everybody was bound to another one meanwhile",
+        rejoins(failed=0, errors={}, failed_attempts={}, answers=0, tried_at_victim=0),
+        {"bound-by-cookie": CERTAIN},
+        facts=TUNED_HAPROXY | {"sticky_cookie": "SERVERID"},
+        told="app-1 got 0 of 400 requests",
+    ),
+    Row(
+        "bound, and used again all the same", rejoins(failed=0), {}, facts=TUNED_HAPROXY | {"sticky_cookie": "SERVERID"}
+    ),
+    Row(
+        "replaced before the last one was well again",
+        rollout(
+            failed=10,
+            errors={"balancer-503": 10},
+            failed_attempts={"(unknown)": 10},
+            min_available=2,
+            seconds=9.0,
+            replaced={"app-1": {}, "app-2": {}, "app-3": {}},
+        ),
+        {"faster-than-fail-timeout": CERTAIN},
+        facts=GUIDE_HAPROXY | {"drain": "none"},
+        told="10 of 10 failed requests were tried nowhere",
+    ),
+]
+
 LOSING = [
     Row(
         "tried once, retries are off",
@@ -565,6 +782,85 @@ LOSING = [
         facts={"read_timeout_seconds": 60.0},
     ),
     Row(
+        "cut off in silence, retried after errors alone",
+        not_retried("cut-off-silence"),
+        {"no-retry": CERTAIN},
+        facts={"next_upstream": ["error"]},
+    ),
+    Row(
+        "cut off and refused, retried after timeouts alone",
+        not_retried("cut-off-refusal"),
+        {"no-retry": CERTAIN},
+        facts={"next_upstream": ["timeout"]},
+    ),
+    Row(
+        "killed with its address, retried after errors alone",
+        not_retried(),
+        {"no-retry": CERTAIN},
+        facts={"next_upstream": ["error"], "platform": "docker"},
+        told="balancer.next_upstream is error",
+    ),
+    Row(
+        "killed as a process, which is an error",
+        not_retried(),
+        {},
+        facts={"next_upstream": ["error"], "platform": "native"},
+    ),
+    Row(
+        "silence, and every connection takes a minute",
+        loss("cut-off-silence", broken=["failed-requests", "detection"]),
+        {"connect-timeout-too-long": CERTAIN},
+        facts={"connect_timeout_seconds": 60.0, "read_timeout_seconds": 2.0, "max_fails": 1, "platform": "docker"},
+        told="balancer.connect_timeout_seconds is 60",
+    ),
+    Row(
+        "silence, and every answer takes a minute",
+        loss("cut-off-silence", broken=["slowest-answer"]),
+        {"read-timeout-too-long": CERTAIN},
+        facts={"connect_timeout_seconds": 1.0, "read_timeout_seconds": 60.0, "platform": "docker"},
+    ),
+    Row(
+        "refusals, and every answer takes a minute",
+        loss("cut-off-refusal", broken=["slowest-answer"]),
+        {"read-timeout-too-long": CERTAIN},
+        facts={"connect_timeout_seconds": 60.0, "read_timeout_seconds": 60.0, "platform": "docker"},
+    ),
+    Row(
+        "killed with its address, and every connection takes a minute",
+        loss(broken=["slowest-answer", "detection"]),
+        {"connect-timeout-too-long": CERTAIN},
+        facts={"connect_timeout_seconds": 60.0, "max_fails": 3, "platform": "docker"},
+    ),
+    Row(
+        "killed as a process: nobody waits for a connection",
+        loss(broken=["slowest-answer"]),
+        {},
+        facts={"connect_timeout_seconds": 60.0, "platform": "native"},
+    ),
+    Row(
+        "killed with its address, and a connection takes a second",
+        loss(broken=["slowest-answer"]),
+        {},
+        facts={"connect_timeout_seconds": 1.0, "platform": "docker"},
+    ),
+    Row(
+        "under a new address, asked at the old one",
+        moved(),
+        {"stale-address": CERTAIN},
+        facts={"resolve": "at-start", "balancer": "nginx"},
+        told="app-1 answered none of 400 requests in 12.2 s at its new address, though it was ready there; 7 were tried",
+    ),
+    Row("the same, by a balancer nobody knows", moved(), {"stale-address": LIKELY}),
+    Row("never asked at all", moved(tried=0), {"stale-address": LIKELY}, facts={"resolve": "always"}),
+    Row(
+        "under a new address, and somebody has the old one",
+        moved(answers=40, shop_3=12),
+        {"stale-address": CERTAIN},
+        facts={"resolve": "at-start", "balancer": "haproxy"},
+        told="12 requests were answered by shop-3 in its place",
+    ),
+    Row("found under its new address", moved(answers=40), {}, facts={"resolve": "at-start"}),
+    Row(
         "alive, and not in the pool",
         NOTHING_FOR_3,
         {"instance-not-in-pool": CERTAIN},
@@ -584,7 +880,596 @@ LOSING = [
     ),
 ]
 
-ROWS = SESSIONS + COMING + GOING + LOSING
+
+BUSY = {"late": 160, "late_share": 0.16}
+TIMEOUTS = {"failed": 12, "errors": {"timeout": 11, "http-504": 1}}
+STARVED = [
+    Row(
+        "much was sent late, and what failed had waited, wherever it was",
+        not_retried("hang", **BUSY, **TIMEOUTS, failed_attempts={"app-1": 4, "app-2": 3, "app-3": 5}),
+        {"cpu-starvation": LIKELY, "no-retry": LIKELY},
+        told="16% of the requests (160) were sent more than 250 ms late or not at all",
+    ),
+    Row(
+        "the same in a rollout",
+        rollout(**BUSY, **TIMEOUTS, broken=["failed-requests"]),
+        {"cpu-starvation": LIKELY},
+    ),
+    Row(
+        "the same after a return",
+        rejoins(**BUSY, **TIMEOUTS, failed_attempts={"app-1": 4, "app-2": 8}),
+        {"cpu-starvation": LIKELY},
+    ),
+    Row(
+        "the same while replicas are replaced",
+        {"ScalingCostsNothing": {"broken": ["failed-requests"], **BUSY, **TIMEOUTS}},
+        {"cpu-starvation": LIKELY},
+    ),
+    Row(
+        "a few were sent late",
+        rollout(**TIMEOUTS, late=20, late_share=0.02, broken=["failed-requests"]),
+        {"cpu-starvation": POSSIBLE},
+        against="98% of the requests were sent on time",
+    ),
+    Row(
+        "what failed was given up at once",
+        rollout(**BUSY, failed=12, errors={"http-502": 12}, broken=["failed-requests"]),
+        {"cpu-starvation": POSSIBLE},
+        against="12 of 12 failures are none that waiting makes (http-502 12)",
+    ),
+    Row(
+        "all of it was at the victim: the setup's own fault first",
+        not_retried("hang", **BUSY, **TIMEOUTS, failed_attempts={"app-1": 12}),
+        {"read-timeout-too-long": CERTAIN, "no-retry": LIKELY, "cpu-starvation": POSSIBLE},
+        facts={"read_timeout_seconds": 60, "max_fails": 1},
+    ),
+    Row("as many late as are allowed", rollout(**TIMEOUTS, late=10, late_share=0.01, broken=["failed-requests"]), {}),
+    Row("nobody counted who was late", rollout(**TIMEOUTS, broken=["failed-requests"]), {}),
+    Row("answers of another kind", rollout(**BUSY, failed=5, errors={"wrong-user": 5}, broken=["failed-requests"]), {}),
+    Row("people were logged out as well", rollout(**BUSY, **TIMEOUTS, broken=["failed-requests", "session-lost"]), {}),
+    Row("an old version stayed", rollout(**BUSY, broken=["old-version"]), {}),
+    Row("it was not used again", rejoins(**BUSY, failed=0, errors={}, failed_attempts={}, rejoin_seconds=None), {}),
+]
+
+
+def lost_replica(*broken: str, **changes: Any) -> Evidence:
+    """Killed, and not replaced as promised."""
+    seen = {
+        "victim": "app-2",
+        "wanted": 3,
+        "fewest": 2,
+        "healed_seconds": None,
+        "waited_seconds": 16.0,
+        "answers": 0,
+        "broken": list(broken or ["not-replaced"]),
+    }
+    return {"LostReplicaIsReplaced": seen | changes}
+
+
+def kept_bad(*ready: str, outcome: str = "completed", met: int = 0) -> Evidence:
+    """A bad version that was not taken back."""
+    seen = {"ready_on": list(ready), "outcome": outcome, "message": "", "met": {"bad": met} if met else {}}
+    return {"BadVersionIsTakenBack": seen | {"broken": ["not-taken-back"]}}
+
+
+def swarm(**settings: Any) -> dict[str, Any]:
+    healthy = {"health": ["ask"], "restart": "any", "restart_delay_seconds": 0.5, "failure_action": "rollback"}
+    return {"swarm": healthy | settings, "resolve": "always"}
+
+
+AT_START = swarm() | {"resolve": "at-start"}
+ORCHESTRATED = [
+    Row(
+        "nobody replaces it",
+        lost_replica(),
+        {"not-restarted": CERTAIN},
+        facts=swarm(restart="none"),
+        told="2 of 3 replicas were left",
+    ),
+    Row("nobody replaces it, and nobody knows why", lost_replica(), {}, facts=swarm()),
+    Row(
+        "replaced too late",
+        lost_replica(healed_seconds=15.4, waited_seconds=15.4),
+        {"restart-delay-too-long": LIKELY},
+        facts=swarm(restart_delay_seconds=10),
+    ),
+    Row(
+        "not replaced in time",
+        lost_replica(),
+        {"restart-delay-too-long": CERTAIN},
+        facts=swarm(restart_delay_seconds=60),
+        told="restart_delay_seconds is 60",
+    ),
+    Row("a delay that never mattered", lost_replica("longest-gap"), {}, facts=swarm(restart_delay_seconds=60)),
+    Row(
+        "nobody asks a replica",
+        kept_bad("app-1", "app-2", "app-3", met=412),
+        {"replica-health-blind": CERTAIN},
+        facts=swarm(health=[], checked=False),
+        told="412 people",
+    ),
+    Row(
+        "nor does the image ask it",
+        kept_bad("app-1", "app-2", "app-3", met=412),
+        {"replica-health-blind": CERTAIN},
+        facts=swarm(health=None, checked=False),
+        told="neither swarm.health nor the image names one",
+    ),
+    Row("asked the wrong thing", kept_bad("app-1"), {"replica-health-blind": LIKELY}, facts=swarm()),
+    Row(
+        "noticed, and left there",
+        kept_bad(outcome="paused"),
+        {"bad-version-kept": CERTAIN},
+        facts=swarm(failure_action="pause"),
+        told="ended as paused",
+    ),
+    Row("noticed, and nobody knows more", kept_bad(outcome="unfinished"), {}, facts=swarm()),
+    Row(
+        "the replacement is not found",
+        lost_replica("not-used", healed_seconds=2.1),
+        {"stale-address": CERTAIN},
+        facts=AT_START,
+        told="the replacement of app-2",
+    ),
+    Row(
+        "new replicas are not found",
+        {
+            "ScalingCostsNothing": {
+                "added": {"app-4": {"answers": 0}, "app-5": {"answers": 0}},
+                "broken": ["not-used"],
+            }
+        },
+        {"stale-address": CERTAIN},
+        facts=AT_START,
+        told="app-4 and app-5 answered nothing",
+    ),
+    Row(
+        "after an update nobody is found",
+        rollout(failed=311, errors={"http-502": 311}, failed_by_step={"after": 290}, min_available=3),
+        {"stale-address": CERTAIN},
+        facts=AT_START | {"rollout": "by-orchestrator", "drain": "by-orchestrator"},
+        told="290 requests failed",
+    ),
+    Row(
+        "an update of all together",
+        rollout(failed=300, errors={"http-502": 300}, min_available=0, longest_gap_seconds=1.4),
+        {"all-at-once": CERTAIN},
+        facts=swarm(parallelism=0) | {"rollout": "by-orchestrator", "drain": "by-orchestrator"},
+    ),
+]
+
+# -- the way in -------------------------------------------------------------------------------------------------------
+
+
+def found(checker: Any, looks: Sequence[Look]) -> Evidence:
+    """What this checker finds in these looks."""
+    made = History(scenario="s", seed=1, instances=APPS, looks=tuple(looks), setup={"tls": TLS, "pool": list(APPS)})
+    return {type(checker).__name__: dict(checker.check(made).evidence)}
+
+
+ALL_TOLD = ["X-Real-IP", "X-Forwarded-For", "X-Forwarded-Proto"]
+
+
+def tls(**changes: Any) -> Evidence:
+    return {"tls": TLS | {"redirect": 308, "security_headers": "always", "forward": ALL_TOLD} | changes}
+
+
+BARE = [answer("missing", app, 404, headers={}) for app in APPS]
+WAY_IN = [
+    Row(
+        "http is served, as the setup says",
+        found(HttpIsSentToHttps(), [*BOTH, redirect("GET", 200, "")]),
+        {"no-redirect": CERTAIN},
+        facts=tls(redirect=0),
+        told="balancer.tls.redirect is 0",
+    ),
+    Row(
+        "http is served, and nobody knows why",
+        found(HttpIsSentToHttps(), [*BOTH, redirect("GET", 200, "")]),
+        {"no-redirect": LIKELY},
+        facts=tls(),
+        told="over http is answered with 200",
+    ),
+    Row(
+        "a POST is redirected with 302",
+        found(HttpIsSentToHttps(), [redirect("GET", 302), redirect("POST", 302), redirect("PUT", 302)]),
+        {"redirect-loses-posts": CERTAIN},
+        facts=tls(redirect=302),
+        told="POST and PUT over http is sent to https with 302",
+    ),
+    Row(
+        "a POST is redirected with 301, as in the guide",
+        found(HttpIsSentToHttps(), [redirect("GET", 301), redirect("POST", 301)]),
+        {"redirect-loses-posts": CERTAIN},
+        facts=tls(redirect=301),
+        told="balancer.tls.redirect is 301",
+    ),
+    Row(
+        "a redirect that keeps the method, for this once",
+        found(HttpIsSentToHttps(), [redirect("GET", 307), redirect("POST", 307)]),
+        {"redirect-not-for-good": CERTAIN},
+        facts=tls(redirect=307),
+        told="begin over http again",
+    ),
+    Row(
+        "old versions are spoken",
+        found(OnlySecureVersions(), versions(v10=handshake("1.0", agreed=True), v11=handshake("1.1", agreed=True))),
+        {"old-tls-versions": CERTAIN},
+        facts=tls(versions=["1.0", "1.1", "1.2", "1.3"]),
+        told="balancer.tls.versions has 1.0 and 1.1",
+    ),
+    Row(
+        "a version is missing",
+        found(OnlySecureVersions(), versions(v13=handshake("1.3", agreed=False))),
+        {},
+        facts=tls(),
+    ),
+    Row(
+        "errors of everybody are bare",
+        found(HeadersAreEverywhere(), [*answers(without="missing"), *BARE, answer("nobody", status=502, headers={})]),
+        {"headers-not-on-errors": CERTAIN},
+        facts=tls(security_headers="not-on-errors"),
+        told="errors of the application: no X-Frame-Options",
+    ),
+    Row(
+        "the balancer's own errors are bare",
+        found(HeadersAreEverywhere(), [*answers(without="nobody"), answer("nobody", status=502, headers={})]),
+        {"headers-not-on-errors": LIKELY},
+        facts=tls(),
+        told="pages of every instance have them",
+    ),
+    Row(
+        "nothing has the headers",
+        found(HeadersAreEverywhere(), [answer("page", app, headers={}) for app in APPS]),
+        {"no-security-headers": CERTAIN},
+        facts=tls(security_headers="none"),
+        told='balancer.tls.security_headers is "none"',
+    ),
+    Row(
+        "one instance's pages lack them",
+        found(HeadersAreEverywhere(), [*answers(), answer("page", "app-2", headers={})]),
+        {"no-security-headers": LIKELY},
+        facts=tls(),
+        told="pages of app-2",
+    ),
+    Row(
+        "the scheme is not told",
+        found(SchemeIsKnown(), by_all(proto="http")),
+        {"scheme-not-forwarded": CERTAIN},
+        facts=tls(forward=["X-Forwarded-For"]),
+        told="has no X-Forwarded-Proto",
+    ),
+    Row(
+        "the scheme is not told, and a client's word is believed",
+        found(ForgeriesAreNotBelieved(), by_all(forged=True, proto="http")),
+        {"scheme-not-forwarded": CERTAIN},
+        facts=tls(forward=["X-Real-IP", "X-Forwarded-For"]),
+        told="has no X-Forwarded-Proto",
+    ),
+    Row(
+        "the scheme is told, and not listened to",
+        found(SchemeIsKnown(), by_all(proto="http")),
+        {"forwarded-not-believed": LIKELY},
+        facts=tls(),
+        told="the balancer sends X-Forwarded-Proto",
+    ),
+    Row(
+        "the address is not told",
+        found(ClientAddressIsTrue(), by_all(client="127.0.0.1", real_ip=None)),
+        {"address-not-forwarded": CERTAIN},
+        facts=tls(forward=["X-Forwarded-Proto"]),
+        told="has no X-Forwarded-For and X-Real-IP",
+    ),
+    Row(
+        "the address is not told, and a client's word is believed",
+        found(ForgeriesAreNotBelieved(), by_all(forged=True, client=FORGED, real_ip=FORGED)),
+        {"address-not-forwarded": CERTAIN},
+        facts=tls(forward=["X-Forwarded-Proto"]),
+        told="has no X-Forwarded-For",
+    ),
+    Row(
+        "the address is told, and not listened to",
+        found(ClientAddressIsTrue(), by_all(client="127.0.0.1")),
+        {"forwarded-not-believed": LIKELY},
+        facts=tls(),
+        told="the balancer sends X-Forwarded-For",
+    ),
+    Row(
+        "the first address is believed",
+        found(ForgeriesAreNotBelieved(), by_all(forged=True, client=FORGED)),
+        {"first-address-believed": CERTAIN},
+        also=[found(ClientAddressIsTrue(), by_all())],
+        facts=tls(),
+        told="without such a header the address is right",
+    ),
+]
+
+
+def held(checker: Any, record: History) -> Evidence:
+    """What this checker finds in a record."""
+    return {type(checker).__name__: dict(checker.check(record).evidence)}
+
+
+STATE = [
+    Row(
+        "each file is only where it was taken",
+        held(FilesAreEverywhere(), state.files(lambda a, b: {} if a == b else state.NOT_FOUND)),
+        {"files-on-local-disk": CERTAIN},
+        told="what app-1 took is not to be had from app-2 and app-3",
+    ),
+    Row(
+        "one instance has a place of its own for files",
+        held(FilesAreEverywhere(), state.files(lambda a, b: state.NOT_FOUND if "app-3" in (a, b) and a != b else {})),
+        {"files-on-local-disk": LIKELY},
+        against="2 of 6 pairs found the file",
+    ),
+    Row(
+        "each instance counts",
+        held(NumbersAreUnique(), state.numbers(lambda app, i: i)),
+        {"counter-per-instance": CERTAIN},
+        told="no instance gave a number twice itself",
+    ),
+    Row(
+        "numbers repeat on one instance too",
+        held(NumbersAreUnique(), state.numbers(lambda app, i: i // 2)),
+        {"counter-per-instance": POSSIBLE},
+        against="does not give one number twice",
+    ),
+    Row(
+        "each instance has the whole limit",
+        held(LimitIsShared(), state.limited((10, 10, 10), (10, 10, 10))),
+        {"limit-per-instance": CERTAIN},
+        told="app-1, app-2 and app-3 each accepted the whole limit",
+    ),
+    Row(
+        "more than the limit is let through",
+        held(LimitIsShared(), state.limited((8, 7, 7), (8, 7, 7))),
+        {"limit-per-instance": LIKELY},
+        told="app-1 accepted 8",
+    ),
+    Row(
+        "a key is new to each instance",
+        held(KeyActsOnce(), state.once((7, 8, 9), (1, 2, 3))),
+        {"keys-in-memory": CERTAIN},
+        told="each instance has an effect of its own",
+    ),
+    Row(
+        "a key has two effects only at the same time",
+        held(KeyActsOnce(), state.once(at_once=(8, 9, 8))),
+        {"checked-before-insert": CERTAIN},
+        told="a key that comes later is known to every instance",
+    ),
+    Row(
+        "a name is given twice at the same time",
+        held(NamesAreUnique(), state.registrations(2)),
+        {"checked-before-insert": CERTAIN},
+        told="a name that is registered is refused when it comes later",
+    ),
+    Row(
+        "increments are lost, and answers repeat",
+        held(TallyLosesNothing(), state.tally("22", told=lambda i: i // 3)),
+        {"read-modify-write": CERTAIN},
+        told="40 answers told a number that had been told before",
+    ),
+    Row(
+        "increments are lost, and no answer repeats",
+        held(TallyLosesNothing(), state.tally("22")),
+        {"read-modify-write": LIKELY},
+        against="no two answers told the same number",
+    ),
+    Row(
+        "a setting is kept in memory",
+        held(SettingsReachEveryInstance(), state.setting(lambda app, change: change == 1 and app != "app-1")),
+        {"setting-cached": CERTAIN},
+        told="app-2 still showed something else 5.2 s after the change",
+    ),
+    Row(
+        "no instance shows a change",
+        held(SettingsReachEveryInstance(), state.setting(lambda app, change: True)),
+        {"setting-cached": LIKELY},
+    ),
+    Row(
+        "every instance runs every job",
+        held(JobsRunOnce(), state.jobs(lambda due: APPS)),
+        {"job-on-each-instance": CERTAIN},
+        told="6 of 6 were run more than once",
+    ),
+    Row(
+        "a job is run twice now and then",
+        held(JobsRunOnce(), state.jobs(lambda due: APPS[:2] if due == 5 else APPS[:1])),
+        {"job-on-each-instance": LIKELY},
+    ),
+    Row(
+        "the jobs end with their leader",
+        held(JobsGoOn(), state.lost_runner(None)),
+        {"leader-for-ever": LIKELY},
+        told="app-2 ran the last job, and was killed",
+        against="a lock that expires later",
+    ),
+    Row(
+        "only those on the same instance hear",
+        held(EverybodyHears(), state.talk(lambda via, at: via == at)),
+        {"broadcast-in-process": CERTAIN},
+        told="others on app-1, app-2 and app-3 itself heard it",
+    ),
+    Row(
+        "one instance hears nobody",
+        held(EverybodyHears(), state.talk(lambda via, at: at != "app-3")),
+        {"broadcast-in-process": LIKELY},
+        against="6 of 9 pairs heard it",
+    ),
+    Row(
+        "an instance ends idle connections first",
+        held(IdleConnectionsAreKept(), state.idle(lambda app: 2.0)),
+        {"idle-shorter-than-balancer": CERTAIN},
+        told="the balancer keeps them for 4 s",
+    ),
+    Row(
+        "some end when all start at once",
+        held(BootsTogether(), state.boots(["app-2", "app-3"], alone=["app-2", "app-3"])),
+        {"migrations-raced": LIKELY},
+        told="app-2 and app-3 came up when started once more",
+    ),
+    Row(
+        "some end when all start at once, and again",
+        held(BootsTogether(), state.boots(["app-2"])),
+        {"migrations-raced": POSSIBLE},
+        against="it may not come up at all",
+    ),
+    Row("one is slow to come up", held(BootsTogether(), state.boots(not_ready=["app-2"])), {}),
+    Row(
+        "all say ready without their database",
+        held(ReadyIsTruthful(), state.without_database(ready=lambda app: 200)),
+        {"ready-whatever-is-away": CERTAIN},
+        told="answered its ready path with 200 while postgres was away",
+    ),
+    Row(
+        "one says ready without its database",
+        held(ReadyIsTruthful(), state.without_database(ready=lambda app: 200 if app == "app-2" else 503)),
+        {"ready-whatever-is-away": LIKELY},
+    ),
+    Row("nobody says ready again", held(ReadyIsTruthful(), state.without_database(after=503)), {}),
+    Row(
+        "errors are sent with 200",
+        held(
+            ErrorsHaveStatus(), state.without_database(lambda app: {**state.WRONG_PAGE, "detail": "Back in a moment"})
+        ),
+        {"error-page-with-200": CERTAIN},
+        told="the page says: Back in a moment",
+    ),
+    Row("another goes on too late", held(JobsGoOn(), state.lost_runner(11.0)), {}),
+    Row("a number is raised too often", held(TallyLosesNothing(), state.tally("90")), {}),
+]
+
+CHANGES_LOST = held(ChangesSurvive(), not_found("v2-a")(not_found("v3-b")(CHANGES)))
+CHANGES_KEPT = held(ChangesSurvive(), CHANGES)
+MISCOUNTED = held(StepsAreCounted(), counts([*range(2, 31), 30], last=28))
+TOKENS_REFUSED = held(TokenIsAcceptedElsewhere(), ended(WRITES, "write", 0, CROSSING))
+TOKENS_ACCEPTED = held(TokenIsAcceptedElsewhere(), WRITES)
+LOG_INS_REFUSED = held(LoginCrossesInstances(), ended(LOG_INS, "login", 1, CROSSING))
+DETOURS_REFUSED = held(LoginCrossesInstances(), ended(LOG_INS, "detour", 1, CROSSING, status=400))
+PAGES_OF_OTHERS = held(NobodyElsesPage(), strangers("app-1"))
+PAGES_KEPT = held(NobodyElsesPage(), strangers(None))
+NOT_RENEWED = held(LifeIsKept(), thrown_out_from(2.0)(life()))
+LIVES_DIFFER = held(LifeIsKept(), thrown_out_from(1.0, at="app-2")(life()))
+COUNTER_GIVEN_UP = held(GivingUpCostsNothing(), logged_out("after", of="v2")(GIVEN_UP))
+PAGE_GIVEN_UP = held(GivingUpCostsNothing(), logged_out("after", of="v1")(GIVEN_UP))
+REPLAYED = held(ReplayIsRefused(), recognised("replay")(REPLAY))
+REPLAYED_AT_HOME = {"ReplayIsRefused": {**REPLAYED["ReplayIsRefused"], "accepted_on_logout_instance": 8}}
+MIXED_UP = everywhere(lambda home, asked: True)
+MIXED_UP["SessionOnEveryInstance"] |= {"somebody_else": 10}
+MIXED_UP["SessionOnEveryInstance"]["matrix"]["app-1"]["app-2"] = {
+    "asked": 10,
+    "recognised": 0,
+    "logged_out": 0,
+    "somebody_else": 10,
+    "failed": 0,
+}
+
+LIVES = [
+    Row("two changes at once, one lost", CHANGES_LOST, {"last-write-wins": LIKELY}, told="2 of them made at the same"),
+    Row("the same, and steps lost", CHANGES_LOST, {"last-write-wins": CERTAIN}, also=[MISCOUNTED]),
+    Row("steps lost, and other changes", MISCOUNTED, {"last-write-wins": CERTAIN}, also=[CHANGES_LOST]),
+    Row("steps lost alone", MISCOUNTED, {"session-counter-read-modify-write": CERTAIN}, also=[CHANGES_KEPT]),
+    Row(
+        "steps lost, and nobody looked at anything else",
+        MISCOUNTED,
+        {"session-counter-read-modify-write": LIKELY},
+        against="was not seen",
+    ),
+    Row(
+        "changes lost that met no other",
+        held(ChangesSurvive(), doctored(not_found("v2-a")(CHANGES), lambda o: replace(o, via="app-1"))),
+        {},
+    ),
+    Row(
+        "an id of before the log-in that is good after it",
+        held(OldIdIsNobody(), recognised("planted")(FIXATION)),
+        {"id-kept-at-login": LIKELY},
+    ),
+    Row(
+        "the same, and the cookie was left as it was",
+        held(
+            OldIdIsNobody(),
+            looks_changed(recognised("planted")(FIXATION), lambda o: replace(o, value={**o.value, "kept": ["sid"]})),
+        ),
+        {"id-kept-at-login": CERTAIN},
+        told="left sid as it was",
+    ),
+    Row("thrown out at the end of one life", NOT_RENEWED, {"session-not-renewed": CERTAIN}),
+    Row("thrown out on one instance", LIVES_DIFFER, {"session-ttl-differs": LIKELY}),
+    Row(
+        "the same, and it tells another configuration",
+        LIVES_DIFFER,
+        {"session-ttl-differs": CERTAIN},
+        also=[agree(config="aba")],
+    ),
+    Row(
+        "another configuration, and sessions that live for another time",
+        agree(config="aba"),
+        {"session-ttl-differs": CERTAIN},
+        also=[LIVES_DIFFER],
+    ),
+    Row("tokens refused elsewhere", TOKENS_REFUSED, {"csrf-in-memory": CERTAIN}, also=[SHARED], told="every instance"),
+    Row("log-in forms as well", LOG_INS_REFUSED, {"csrf-in-memory": CERTAIN}, also=[TOKENS_REFUSED]),
+    Row("log-ins refused, tokens good", DETOURS_REFUSED, {"login-state-in-memory": CERTAIN}, also=[TOKENS_ACCEPTED]),
+    Row("log-ins refused, tokens not seen", LOG_INS_REFUSED, {"login-state-in-memory": LIKELY}),
+    Row(
+        "log-ins refused because each instance has its own secret",
+        LOG_INS_REFUSED,
+        {"secret-per-instance": CERTAIN},
+        also=[AT_HOME, agree(config="abc")],
+        looks=STORED,
+    ),
+    Row("tokens refused where sessions are", TOKENS_REFUSED, {}, also=[AT_HOME], looks=STORED),
+    Row(
+        "a cookie without its flags",
+        held(CookieIsGuarded(), cookies(http_only=False, same_site="")),
+        {"cookie-without-flags": CERTAIN},
+        told="sid makes the session",
+    ),
+    Row(
+        "a cookie that is not Secure, as nobody told the application",
+        held(CookieIsGuarded(), cookies(secure=False)),
+        {"cookie-without-flags": LIKELY},
+        also=[found(SchemeIsKnown(), by_all(proto="http"))],
+        against="edge.proto",
+    ),
+    Row("pages of others by an instance", PAGES_OF_OTHERS, {"pages-shared": CERTAIN}, told="app-1"),
+    Row("pages of others where single people were looked up", MIXED_UP, {"pages-shared": CERTAIN}, told="app-2"),
+    Row("pages of others by nobody", PAGES_KEPT, {"balancer-caches-pages": LIKELY}),
+    Row(
+        "the same, and it is told to keep them",
+        PAGES_KEPT,
+        {"balancer-caches-pages": CERTAIN},
+        facts={"cache_seconds": 1},
+        told="balancer.cache_seconds is 1",
+    ),
+    Row(
+        "logged out by a request that changes the cookie", COUNTER_GIVEN_UP, {"session-renewed-without-grace": CERTAIN}
+    ),
+    Row("logged out by one that does not", PAGE_GIVEN_UP, {}),
+    Row(
+        "logged out after an overload",
+        held(OverloadIsNoLogout(), logged_out("after")(OVERLOADED)),
+        {"cookie-cleared-on-errors": CERTAIN},
+    ),
+    Row("logged out in an overload", held(OverloadIsNoLogout(), logged_out("overload")(OVERLOADED)), {}),
+    Row(
+        "a cookie replayed after the logout, everywhere",
+        REPLAYED_AT_HOME,
+        {"logout-cookie-only": CERTAIN},
+        looks=[at_logout(20, 20)],
+    ),
+    Row(
+        "a cookie replayed after the logout, elsewhere",
+        REPLAYED,
+        {"sessions-cached": LIKELY},
+        looks=[at_logout(20, 11)],
+    ),
+]
+
+ROWS = SESSIONS + LIVES + COMING + GOING + LOSING + LOSING_BEHIND_HAPROXY + ORCHESTRATED + STARVED + WAY_IN + STATE
 each_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.what)
 
 
@@ -621,9 +1506,14 @@ def test_never_a_cause_without_evidence(rule: str) -> None:
         "next_upstream": [],
         "fail_timeout_seconds": 60,
         "read_timeout_seconds": 60,
+        "connect_timeout_seconds": 60,
+        "platform": "docker",
+        "resolve": "at-start",
         "pool": [],
         "rollout": "rolling",
         "drain": "none",
+        "swarm": {"restart": "none", "restart_delay_seconds": 60, "health": [], "failure_action": "pause"},
+        "tls": {"redirect": 0, "versions": ["1.0"], "security_headers": "none", "forward": []},
     }
     empty = Finding(promise="p", scenario="s", verdict=Verdict.fail("broken"))
     for facts in ({}, suspicious):
@@ -652,11 +1542,16 @@ def test_the_surest_cause_is_first() -> None:
 
 EVERYTHING = replace(
     ROLLED,
+    setup={**ROLLED.setup, "session_ttl_seconds": 2},
     faults=(fault("stop", injected=9.5, effective=9.6, healing=9.7, healed=9.8),),
     looks=(*ROLLED.looks, *(look("health", app) for app in APPS)),
     operations=(*ROLLED.operations, logout("v1", 9.0, via="app-1")),
 )
-GIVEN = {name: dict(checker().check(EVERYTHING).evidence) for name, checker in registry().items()}
+OF_REPLICAS = {"LostReplicaIsReplaced": HEALED, "ScalingCostsNothing": SCALED, "BadVersionIsTakenBack": BAD}
+"""What is done to replicas only is not among everything that can be done to single instances."""
+GIVEN = {
+    name: dict(checker().check(OF_REPLICAS.get(name, EVERYTHING)).evidence) for name, checker in registry().items()
+}
 
 
 class Asked(dict[str, Any]):
@@ -694,9 +1589,14 @@ def test_rules_ask_for_what_is_there() -> None:
     assert {
         checker: asked - set(GIVEN[checker]) for checker, asked in names.items() if asked - set(GIVEN[checker])
     } == {}
-    run = object.__new__(Verification)  # its facts come from the setup alone
-    run._setup = load_setup(CHECKOUT / REFERENCE)
-    assert facts <= set(run.facts)
+    told: set[str] = set()
+    for setup in (REFERENCE, "fixtures/setups/reference-haproxy.toml"):
+        run = object.__new__(Verification)  # its facts come from the setup alone
+        run._setup = load_setup(CHECKOUT / setup)
+        run._choice = Choice("native")
+        run._platform_facts = {"swarm": {}}
+        told |= set(run.facts)
+    assert facts <= told
 
 
 @each_row
@@ -724,7 +1624,17 @@ def causes_of(checker: str, record: History) -> list[str]:
     return [cause.id for cause in diagnose([finding], facts=facts, looks=record.looks)[0].causes]
 
 
-@pytest.mark.parametrize(("kind", "causes"), [("kill", ["secret-at-boot"]), ("stop", ["secret-at-boot"]), ("hang", [])])
+@pytest.mark.parametrize(
+    ("kind", "causes"),
+    [
+        ("kill", ["secret-at-boot"]),
+        ("stop", ["secret-at-boot"]),
+        ("out-of-memory", ["secret-at-boot"]),
+        ("hang", []),
+        ("cut-off-silence", []),
+        ("cut-off-refusal", []),
+    ],
+)
 def test_a_secret_at_boot_needs_a_start(kind: str, causes: list[str]) -> None:
     """From a history: sessions void since an instance came back speak of a new secret only where one was started."""
     void = [
@@ -756,3 +1666,13 @@ def test_a_store_that_could_not_be_counted_once_is_no_crash() -> None:
     """A count that failed on one side of the logins says nothing, and stops nothing."""
     half = [look("sessions-stored", "app-1", value={"before": 3, "after": None, "logins": 20})]
     assert [c.id for c in Row("", AT_HOME, {}, looks=half).diagnosed().causes] == ["session-in-memory"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"), [("nginx", "`resolver`"), ("haproxy", "`server-template`"), ("envoy", "again")]
+)
+def test_the_remedy_of_a_stale_address_is_in_the_words_of_the_balancer(kind: str, word: str) -> None:
+    """Each looks names up again in its own way; the key of the setup is the same."""
+    (cause,) = Row("", moved(), {}, facts={"balancer": kind}).diagnosed().causes
+    assert cause.remedy.startswith('balancer.resolve = "always"')
+    assert word in cause.remedy

@@ -9,14 +9,15 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from pydantic import BaseModel
 
 from harness import cli, faults, mutants, promises, pytest_plugin
 from harness.faults import Fault
-from harness.promises import CATALOGUE
+from harness.layouts import ABILITIES
+from harness.promises import CATALOGUE, NEEDS
 from harness.setup import Setup
 from harness.setup import environment as environment_module
 
@@ -75,6 +76,23 @@ def test_every_command_has_its_row_with_all_options(command: str) -> None:
     assert set(re.findall(r"--[a-z][a-z-]*", row)) == set(options(commands()[command]))
 
 
+@pytest.mark.parametrize("command", [name for name in commands() if name])
+def test_choices_that_are_told_are_all_of_them(command: str) -> None:
+    """Where the row of a command names what an option can be, `--option` (one, another), it names each choice."""
+    (row,) = [row for usage, row in rows(README).items() if usage.split()[:2] == ["harness", command]]
+    choices = {
+        action.option_strings[-1]: action.choices for action in commands()[command]._actions if action.option_strings
+    }
+    for option, told in re.findall(r"`(--[a-z-]+)` \(([a-z]+(?:, [a-z]+)+)\)", row):
+        assert choices[option] is None or told.split(", ") == list(choices[option])
+
+
+def test_every_setup_that_is_shipped_is_told() -> None:
+    """Whoever looks for an example finds each in docs/setup-file.md."""
+    shipped = {path.name for path in (CHECKOUT / "fixtures/setups").glob("*.toml")}
+    assert shipped <= set(re.findall(r"`([\w.-]+\.toml)`", TEXTS["docs/setup-file.md"]))
+
+
 def test_options_of_the_whole_are_told() -> None:
     """`harness --version` is no option of a command."""
     for option in options(commands()[""]):
@@ -94,7 +112,9 @@ def examples() -> Iterator[tuple[str, str]]:
     """Every line of a code block, or code span, that calls the harness."""
     for page, text in TEXTS.items():
         blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-        lines = [line for block in blocks for line in block.splitlines()] + re.findall(r"`([^`\n]+)`", text)
+        lines = [line.removeprefix("$ ") for block in blocks for line in block.splitlines()] + re.findall(
+            r"`([^`\n]+)`", text
+        )
         yield from (
             (page, line) for line in lines if re.match(r"harness [a-z-]", line) and not re.search(r"[<\[]", line)
         )
@@ -108,11 +128,14 @@ def test_every_example_can_be_typed(page: str, line: str) -> None:
         cli._parser().parse_args(words)
 
 
-def test_every_target_of_make_that_is_told_exists() -> None:
-    """`make something` on a page is in the Makefile."""
-    targets = set(re.findall(r"^([a-z]\w*):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE))
-    told = {target for text in TEXTS.values() for target in re.findall(r"(?:^|`)make ([a-z]\w*)", text, re.MULTILINE)}
+def test_every_target_of_make_is_told_and_every_one_that_is_told_exists() -> None:
+    """`make something` on a page is in the Makefile; docs/development.md has a row for each target."""
+    targets = set(re.findall(r"^([a-z][\w-]*):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE))
+    told = {
+        target for text in TEXTS.values() for target in re.findall(r"(?:^|`)make ([a-z][\w-]*)", text, re.MULTILINE)
+    }
     assert told <= targets
+    assert {f"make {target}" for target in targets} == set(rows(TEXTS["docs/development.md"]))
 
 
 def test_every_exit_code_is_told() -> None:
@@ -140,10 +163,44 @@ def test_every_variable_of_the_environment_is_told() -> None:
 # -- faults and rollouts ----------------------------------------------------------------------------------------------
 
 
+def every_way(fault: Any) -> Iterator[str]:
+    """The names of a fault in the history: one for each choice it leaves."""
+    (choices,) = [get_args(hint) for hint in get_type_hints(fault).values()] or [()]
+    yield from (str(fault(choice)) for choice in choices) if choices else (str(fault()),)
+
+
 def test_every_fault_is_told() -> None:
     """docs/faults.md has a row for each fault, under the name it has in the history."""
-    made = {str(getattr(faults, name)()) for name in faults.__all__ if getattr(faults, name) is not Fault}
+    made = {
+        way for name in faults.__all__ if getattr(faults, name) is not Fault for way in every_way(getattr(faults, name))
+    }
     assert set(rows(TEXTS["docs/faults.md"].partition("# Rollouts")[0])) == made
+
+
+def cells(row: str) -> list[str]:
+    return [cell.strip() for cell in row.strip("|\n ").split("|")][1:]
+
+
+def test_what_each_platform_can_do_is_told() -> None:
+    """docs/platforms.md has a row for each ability and each fault, and says yes where it can be done, and nowhere else."""
+    page = TEXTS["docs/platforms.md"].partition("## What each can do")[2].partition("## Which one")[0]
+    head = next(line for line in page.splitlines() if line.startswith("| what a scenario needs"))
+    platforms = cells(head)
+    assert platforms == list(ABILITIES)
+    told = {
+        name: {platform for platform, cell in zip(platforms, cells(row), strict=True) if cell == "yes"}
+        for name, row in {row[1]: row[0] for row in re.finditer(r"^\| `([^`]+)`.*$", page, re.MULTILINE)}.items()
+    }
+    # A fault that needs more than an instance is named after what it needs.
+    needs = {need: need for need in NEEDS} | {
+        fault: next((need for need in NEEDS if fault.startswith(need)), "instances")
+        for fault in rows(TEXTS["docs/faults.md"].partition("# Rollouts")[0])
+    }
+    assert told == {
+        name: {platform for platform, abilities in ABILITIES.items() if need in abilities}
+        for name, need in needs.items()
+    }
+    assert set(rows(TEXTS["docs/platforms.md"].partition("## What each can do")[0])) == set(ABILITIES)
 
 
 def test_every_rollout_is_told() -> None:
@@ -167,13 +224,41 @@ def test_links_lead_somewhere(page: str) -> None:
     assert [path for path in named if not (CHECKOUT / path).exists()] == []
 
 
+def anchors(text: str) -> set[str]:
+    """What a link to a heading of this page is called, as GitHub calls it."""
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@each_page
+def test_links_to_headings_lead_to_one(page: str) -> None:
+    """Also within the page itself."""
+    here = (CHECKOUT / page).parent
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", TEXTS[page]) if "#" in link and "://" not in link]
+    dead = []
+    for link in links:
+        path, _, anchor = link.partition("#")
+        target = (here / path).resolve() if path else CHECKOUT / page
+        if target.suffix == ".md" and anchor not in anchors(target.read_text(encoding="utf-8")):
+            dead.append(link)
+    assert dead == []
+
+
+def test_every_page_can_be_found_from_the_readme() -> None:
+    """One list of all pages, each with what it is for."""
+    index = README.partition("## More")[2]
+    listed = set(re.findall(r"^- \[([\w./-]+\.md)\]\(\1\): \S", index, re.MULTILINE))
+    assert listed == set(TEXTS) - {"README.md", "CHANGELOG.md"}
+
+
 def keys_of(model: type[BaseModel]) -> set[str]:
     return {field.alias or name for name, field in model.model_fields.items()}
 
 
 KEYS = {
     section: keys_of(kind)
-    for section in ("app", "sessions", "balancer", "rollout", "traffic", "promises")
+    for section in ("app", "sessions", "balancer", "images", "rollout", "swarm", "traffic", "promises")
     for kind in (Setup.model_fields[section].annotation,)
     if isinstance(kind, type) and issubclass(kind, BaseModel)
 }
@@ -189,7 +274,7 @@ def told_texts() -> dict[str, str]:
 def test_keys_that_are_told_can_be_written(source: str) -> None:
     """A remedy such as `balancer.max_fails = 1` names a key that a setup file may have."""
     text = re.sub(r"\{[^{}]*\}", "", told_texts()[source])  # placeholders have names of their own
-    told = set(re.findall(rf"(?<![\w./-])({'|'.join(KEYS)})\.([a-z_]+)\b(?![/(])", text))
+    told = set(re.findall(rf"(?<![\w./-])({'|'.join(KEYS)})\.(?!(?:md|py)\b)([a-z_]+)\b(?![/(-])", text))
     unknown = {f"{section}.{key}" for section, key in told if key not in KEYS[section]}
     assert unknown - set(CATALOGUE) - _MISSPELT == set()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -70,6 +71,19 @@ def test_a_scenario_of_an_unknown_promise_is_bad_input() -> None:
     """What is not in the catalogue has no bound, no words and no place in the order."""
     with pytest.raises(BadInput, match=r"failover\.flood"):
         opened().choose([*ITEMS, ("flood", "failover.flood")])
+
+
+def test_what_the_platform_cannot_judge_is_told_where_nothing_else_was_asked_for() -> None:
+    """Whoever asks for one promise gets the reason, and not the word of pytest that nothing was run."""
+    door = opened("failover.kill")
+
+    def scenarios() -> int:
+        with suppress(BadInput):
+            door.choose(ITEMS, needs=lambda item: {"orchestrator"} if item == "kill" else set())
+        return 2
+
+    with pytest.raises(BadInput, match=r"failover\.kill cannot be judged here: native: .*--platform swarm"):
+        door.run(scenarios)
 
 
 @pytest.mark.parametrize(
@@ -143,6 +157,9 @@ class Standing:
     def close(self) -> None:
         self.told.append("closed")
 
+    def write_page(self, result: SimpleNamespace) -> None:
+        self.told.append("page")
+
 
 class Watching(QuietView):
     def __init__(self) -> None:
@@ -201,8 +218,39 @@ def test_the_code_is_the_verdicts_and_never_pytests(code: int, complete: bool, v
     else:
         with pytest.raises(HarnessError, match=f"pytest ended with code {code}"):
             door.run(scenarios)
-    assert seen[0].told == [("complete", complete), "closed"]
+    assert seen[0].told == [("complete", complete), "closed", "page"]
     assert view.shown == ["end"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_summary_that_cannot_be_shown_in_ci_is_a_warning(
+    there: bool, view: Watching, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The file of the step gets the run's summary; where it cannot be written that is told once, and the code stays."""
+    (tmp_path / "summary.md").write_text("### pass")
+    step = tmp_path / "step.md" if there else tmp_path / "nowhere" / "step.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(step))
+    monkeypatch.setattr(doors.Verification, "conclude", lambda *_, **__: SimpleNamespace(exit_code=3, results=tmp_path))
+    door = standing_door(view)
+    assert door.run(lambda: 0 if door.verification() else 1) == 3
+    assert step.exists() == there
+    assert [warning for warning in door.warnings if "GITHUB_STEP_SUMMARY" in warning] == door.warnings
+    assert len(door.warnings) == (0 if there else 1)
+    door.close()
+    assert not there or step.read_text() == "### pass"
+
+
+def test_a_run_for_another_program_is_not_shown_in_ci(
+    view: Watching, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The trials of `harness mutants` fail on purpose."""
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "step.md"))
+    door = Door.for_wishes(Wishes(seed=5, shown_in_ci=False), view)
+    door.choose(ITEMS)
+    door.verification()
+    door.close()
+    assert not (tmp_path / "step.md").exists()
+    assert door.warnings == []
 
 
 def test_scenarios_that_never_booted_are_no_verdict(view: Watching) -> None:
@@ -248,7 +296,7 @@ def test_an_interruption_writes_what_was_judged_and_goes_on(view: Watching) -> N
     with pytest.raises(KeyboardInterrupt):
         door.run(scenarios)
     door.close()
-    assert seen[0].told == [("crashed", "failover.kill", "test_x"), ("complete", False), "closed"]
+    assert seen[0].told == [("crashed", "failover.kill", "test_x"), ("complete", False), "closed", "page"]
 
 
 def test_it_is_closed_also_when_results_cannot_be_written(view: Watching, monkeypatch: pytest.MonkeyPatch) -> None:

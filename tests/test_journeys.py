@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from email.parser import BytesParser
 
 import pytest
 
@@ -235,8 +236,9 @@ class TestJudging:
         assert (found.answer, found.outcome, found.error) == (Answer.OVERLOADED, Outcome.FAILED, "http-503")
 
     def test_a_503_of_the_balancer_is_no_overload_of_the_application(self):
-        """Only the application can say that it has too much to do."""
-        assert judge(step_of(get="/"), Reply(503), PERSON, from_balancer=True).answer is Answer.FAILED
+        """Only the application can say that it has too much to do; the balancer's 503 means that nobody was reached."""
+        found = judge(step_of(get="/"), Reply(503), PERSON, from_balancer=True)
+        assert (found.answer, found.error) == (Answer.FAILED, "balancer-503")
         assert judge(step_of(get="/"), Reply(503), PERSON).answer is Answer.OVERLOADED
 
     def test_the_page_of_another_visitor_outranks_every_rule(self):
@@ -267,3 +269,26 @@ class TestJudging:
         """Bytes that are no UTF-8 are judged like any others."""
         found = judge(step_of(**WHOAMI), Reply(200, {}, b"\xff\xfe&\x00"), PERSON)
         assert found.error == "wrong-body"
+
+
+class TestFiles:
+    def test_a_file_goes_as_a_browser_sends_it(self):
+        """Fields first, then files with a name; the boundary is in neither, and the same for the same content."""
+        step = step_of(post="/files", form={"title": "{text}"}, files={"file": "a {text}"}, expect={"status": 201})
+        request = step.request(PERSON)
+        kind = dict(request.headers)["Content-Type"]
+        message = BytesParser().parsebytes(f"Content-Type: {kind}\r\n\r\n".encode() + request.body)
+        title, file = message.get_payload()
+        assert (title.get_filename(), title.get_payload()) == (None, "hello")
+        assert (file.get_filename(), file.get_payload(), file.get_content_type()) == (
+            "file.txt",
+            "a hello",
+            "text/plain",
+        )
+        assert request == step.request(PERSON)
+        assert compile_journeys({"j": {"steps": [step.declared()]}})["j"].steps == (step,)
+
+    def test_one_body_is_enough(self):
+        """Files beside json is a mistake, with its key."""
+        with pytest.raises(SetupError, match=r"steps\[1\] has both files and json"):
+            step_of(post="/files", files={"file": "a"}, json={})

@@ -10,7 +10,7 @@ import pytest
 from harness.checkers import EnoughTraffic, EveryInstanceAnswers, InstancesAgree, NoSessionLost, RequestsSurviveLoss
 from harness.judging import judge_record, judged, judged_again
 from harness.model import Checker, Finding, History, Status, Verdict
-from tests.checker_histories import APPS, fault, history, look, traffic
+from tests.checker_histories import APPS, failed, fault, history, look, pace, traffic
 from tests.test_checkers_sessions import LOST
 
 UP = history(looks=[look("health", app) for app in APPS])
@@ -51,7 +51,7 @@ def test_a_stored_judgement_is_the_same_again(checkers: tuple[Checker, ...], rec
     first = judged("a.promise", checkers, record)
     stored = json.loads(json.dumps(judge_record("a.promise", checkers, record)))
     assert (stored["t"], stored["scenario"]) == ("judge", record.scenario)
-    assert judged_again(stored, record) == first
+    assert judged_again([stored], record) == [first]
 
 
 PASS, FAIL, THIN, RIG = Status.PASS, Status.FAIL, Status.INCONCLUSIVE, Status.RIG_ERROR
@@ -99,9 +99,20 @@ def test_a_checker_that_crashes_is_a_rig_error() -> None:
     assert judged("a.promise", [Crashes(), EveryInstanceAnswers()], DOWN).verdict.status is Status.FAIL
 
 
+@pytest.mark.parametrize("checkers", [(), (Says(PASS, "all well"),), (Says(FAIL, "2 lost"),)])
+def test_of_a_record_that_contradicts_itself_nothing_is_believed(checkers: tuple[Checker, ...]) -> None:
+    """Requests that nobody planned are the rig's mistake, whatever they were answered, and whoever judges them."""
+    paces = [pace("browse", rate=50, begin=0, end=1, planned=50)]
+    record = history([*traffic(0, 0.5), failed(0.501)], paces=paces)
+    verdict = judged("a.promise", checkers, record).verdict
+    assert verdict.status is Status.RIG_ERROR
+    assert verdict.measured.startswith("the record contradicts itself: 25 of 50 requests of browse were due when none")
+    assert json.loads(json.dumps(verdict.evidence)) == verdict.evidence
+
+
 def test_a_checker_of_another_version_is_refused() -> None:
     """A stored run is judged by what judged it, or not at all."""
     record = judge_record("a.promise", [EveryInstanceAnswers()], UP)
     record["checkers"][0]["checker"] = "EveryInstanceSings"
     with pytest.raises(ValueError, match="EveryInstanceSings"):
-        judged_again(record, UP)
+        judged_again([record], UP)

@@ -139,6 +139,16 @@ def test_what_carries_the_mark_of_the_run_is_killed(record: Record, word: str, m
 
 
 @linux_only
+def test_a_run_of_the_same_id_in_another_folder_is_spared(record: Record, word: str) -> None:
+    """Ids repeat where two runs have records in different places; their folders never do."""
+    other = start(PAUSES, word, env={SCRATCH_MARK: f"{record.scratch}-2", RUN_MARK: record.run})
+    assert clean_up(record, trust_old_groups=False).killed == ()
+    assert other.poll() is None
+    other.kill()
+    other.wait()
+
+
+@linux_only
 def test_what_works_in_the_private_folder_is_killed(record: Record, word: str) -> None:
     """Servers that write over their environment are found by where they are, and their children by them."""
     place = record.scratch / "data"
@@ -388,7 +398,7 @@ def test_no_end_of_the_harness_leaves_anything(tmp_path: Path, number: signal.Si
     """Sent to its whole group, as a terminal and most supervisors do."""
     harness, scratch = begin_harness(tmp_path, "plainly")
     os.killpg(harness.pid, number)
-    harness.communicate(timeout=10)
+    harness.communicate(timeout=60)
     wait_until(lambda: is_put_away(tmp_path, scratch), within_seconds=10, because="the run should be put away")
 
 
@@ -399,7 +409,7 @@ def test_who_reads_our_output_to_its_end_does_not_wait_for_the_reaper(tmp_path: 
     (reapers,) = children_of(harness.pid)
     os.kill(reapers, signal.SIGSTOP)
     harness.kill()
-    out, errors = harness.communicate(timeout=10)
+    out, errors = harness.communicate(timeout=60)
     assert (out, errors) == ("", "")
     os.kill(reapers, signal.SIGCONT)
     wait_until(lambda: is_put_away(tmp_path, scratch), within_seconds=10, because="the run should be put away")
@@ -445,7 +455,7 @@ def test_a_harness_killed_at_any_moment_leaves_nothing(tmp_path: Path, word: str
         with pytest.raises(subprocess.TimeoutExpired):
             harness.wait(random.uniform(0.1, 0.4) if attempt < 4 else random.uniform(0.3, 0.9))
         harness.kill()
-        out, _ = harness.communicate(timeout=10)
+        out, _ = harness.communicate(timeout=60)
         killed_at = clock.now()
         reached.update(out.decode().split())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,9 +16,11 @@ from urllib.parse import urlencode
 import pytest
 
 import reference_app
+from reference_app import known_bad
 from reference_app.app import create_app
 from reference_app.database import NoteWritten, Person
 from reference_app.errors import UnavailableError
+from reference_app.server import Parts
 from reference_app.settings import Settings
 from reference_app.site import Site
 
@@ -129,6 +132,7 @@ class Browser:
         if self.cookie is not None:
             headers.append((b"cookie", f"session_id={self.cookie}".encode()))
         scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": headers}
+        scope |= {"scheme": "http", "client": ("10.0.0.9", 1), "server": ("127.0.0.1", 80)}
         sent: list[dict[str, Any]] = []
 
         async def receive() -> dict[str, Any]:
@@ -302,7 +306,7 @@ def test_the_csrf_token_may_come_as_a_header(ann: Browser) -> None:
 def test_notes_are_read_by_their_owner_only(ann: Browser) -> None:
     ann.post("/notes", {"id": "n", "text": "t", "csrf_token": ann.get("/dashboard").csrf})
     bob = Browser(ann.site, ann.runner)
-    assert bob.get("/notes/n").went_to == (303, "/login")
+    assert bob.get("/notes/n").went_to == (303, "/login?next=%2Fnotes%2Fn")
 
     bob.register("bob@example.org")
     bob.log_in("bob@example.org")
@@ -406,3 +410,43 @@ def test_the_application_knows_nothing_of_the_harness() -> None:
     }
     assert "reference_app" in imported
     assert "harness" not in imported
+
+
+HONEST = {"x_forwarded_for": "6.6.6.6, 10.0.0.7", "x_forwarded_proto": "https", "x_real_ip": "10.0.0.7"}
+
+
+def believed(browser: Browser, **headers: str) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(browser.request("GET", "/forwarded", headers=headers).text)
+    return told
+
+
+def test_the_balancer_in_front_is_believed_and_nobody_else(runner: asyncio.Runner) -> None:
+    """The last address is its word; what stands before it is the client's own."""
+    told = believed(Browser(open_site(runner, proxy_hops=1), runner), **HONEST)
+    assert (told["client"], told["proto"], told["real_ip"]) == ("10.0.0.7", "https", "10.0.0.7")
+    assert told["headers"]["x-forwarded-for"] == ["6.6.6.6, 10.0.0.7"]
+
+
+def test_without_a_balancer_of_ours_nothing_is_believed(browser: Browser) -> None:
+    """Anybody can write such headers."""
+    told = believed(browser, **HONEST)
+    assert (told["client"], told["proto"]) == (told["peer"], "http")
+
+
+def test_the_first_address_can_be_believed_on_purpose(runner: asyncio.Runner) -> None:
+    """The switch changes that and nothing else."""
+    parts = known_bad.spoil(Parts(settings(known_bad=("first-forwarded-for",), proxy_hops=1)))
+    told = believed(Browser(open_site(runner, parts.site, proxy_hops=1), runner), **HONEST)
+    assert (told["client"], told["proto"]) == ("6.6.6.6", "https")
+    told = believed(Browser(open_site(runner, parts.site, proxy_hops=1), runner), x_forwarded_for="10.0.0.7")
+    assert told["client"] == "10.0.0.7"
+
+
+@pytest.mark.parametrize(("hops", "proto", "secure"), [(1, "https", True), (1, "http", False), (0, "https", False)])
+def test_cookies_of_who_came_over_https_are_for_https_alone(
+    runner: asyncio.Runner, hops: int, proto: str, secure: bool
+) -> None:
+    """As far as the balancer can be believed."""
+    browser = Browser(open_site(runner, proxy_hops=hops), runner)
+    answer = browser.request("GET", "/login", headers={"x_forwarded_proto": proto})
+    assert ("Secure" in answer.headers["set-cookie"]) is secure

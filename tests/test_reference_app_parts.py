@@ -11,6 +11,7 @@ import pytest
 from reference_app import known_bad, server
 from reference_app.__main__ import main
 from reference_app.errors import SettingsError, UnavailableError
+from reference_app.forwarding import addresses, believed_address, believed_scheme
 from reference_app.security import Passwords, Signer
 from reference_app.server import GracefulServer, Parts
 from reference_app.sessions import RedisSessions
@@ -60,12 +61,49 @@ def test_redis_is_needed_only_for_its_sessions() -> None:
         ("PASSWORD_COST", "14.5"),
         ("WARM_UP_SECONDS", "soon"),
         ("COOKIE_SECURE", "yes"),
+        ("PROXY_HOPS", "-1"),
     ],
 )
 def test_a_wrong_setting_is_named_and_its_secrets_are_not_shown(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=name) as told:
         read(**{name: value})
     assert "hidden" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("forwarded_for", "hops", "client"),
+    [
+        ([], 0, "10.0.0.9"),
+        ([], 1, "10.0.0.9"),
+        (["1.1.1.1"], 0, "10.0.0.9"),
+        (["1.1.1.1"], 1, "1.1.1.1"),
+        (["6.6.6.6, 1.1.1.1"], 1, "1.1.1.1"),
+        (["6.6.6.6", "1.1.1.1"], 1, "1.1.1.1"),  # HAProxy adds a line of its own
+        (["6.6.6.6, 1.1.1.1, 2.2.2.2"], 2, "1.1.1.1"),
+        (["1.1.1.1"], 5, "1.1.1.1"),
+        ([" , "], 1, "10.0.0.9"),
+    ],
+)
+def test_the_end_of_the_list_is_believed(forwarded_for: list[str], hops: int, client: str) -> None:
+    """As many addresses as there are balancers of our own; all before is anybody's word."""
+    assert believed_address(addresses(forwarded_for, peer="10.0.0.9"), hops=hops) == client
+
+
+@pytest.mark.parametrize(
+    ("said", "hops", "scheme"),
+    [
+        ([], 1, "http"),
+        (["https"], 1, "https"),
+        (["HTTPS"], 1, "https"),
+        (["https"], 0, "http"),
+        (["http, https"], 1, "https"),
+        (["http", "https"], 1, "https"),
+        (["gopher"], 1, "http"),
+    ],
+)
+def test_the_scheme_is_the_balancer_s_word(said: list[str], hops: int, scheme: str) -> None:
+    """Where there is one; what is neither is nothing."""
+    assert believed_scheme(said, scheme="http", hops=hops) == scheme
 
 
 def test_all_wrong_settings_are_told_at_once_with_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:

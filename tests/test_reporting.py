@@ -108,6 +108,12 @@ class TestMerge:
 
         assert (merged.status, merged.measured) == (status, measured)
 
+    def test_a_scenario_that_is_tried_again_takes_nothing_back(self) -> None:
+        """Whoever repeats a check until it is green repeats it until it errs: what was seen to fail has failed."""
+        tries = [finding(Status(each), each, scenario="the-same") for each in ("fail", "inconclusive", "pass")]
+        assert merge("failover.rejoin", tries).status is Status.FAIL
+        assert merge("failover.rejoin", tries[1:]).status is Status.INCONCLUSIVE
+
     def test_what_was_planned_and_not_tried_is_never_a_pass(self) -> None:
         """One of three scenarios passed and the others never ran: nothing can be concluded."""
         merged = merge("failover.rejoin", [finding(Status.PASS, "3 of 3", scenario="kill")], planned=3)
@@ -398,6 +404,12 @@ class TestJunit:
         assert "remedy  give every instance the same store" in (failure.text or "")
         measured = {each.get("name"): each.get("value") for each in cases["instances.answer"].iter("property")}
         assert measured["measured"] == "3 of 3, slowest 4 ms"
+        told = {each.get("name"): each.get("value") for each in failed.iter("property")}
+        assert (told["setup"], told["platform"], told["seed"]) == ("reference", "native", "41907")
+        assert told["cause"].startswith("sessions live in the memory of one instance")  # type: ignore[union-attr]
+        assert told["remedy"].startswith("give every instance the same store")  # type: ignore[union-attr]
+        assert told["repeat"].endswith("--only session.survives-instance-loss --seed 41907")  # type: ignore[union-attr]
+        assert "cause" not in measured
         about = {each.get("name"): each.get("value") for each in root[0].find("properties") or ()}
         assert (about["seed"], about["platform"]) == ("41907", "native")
 

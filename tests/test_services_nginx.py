@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from harness.errors import BadInput, NodeError
-from harness.services import nginx
-from harness.services.nginx import NginxService, nginx_time, only_new_serve, render, workers_of
-from harness.setup import Balancer
+from harness.services import Secure, nginx
+from harness.services.nginx import NginxService, Place, nginx_time, only_new_serve, render
+from harness.setup import Balancer, Tls
 
 ADDRESSES = {"app-1": ("127.0.0.1", 20001), "app-2": ("127.0.0.1", 20002), "app-3": ("127.0.0.1", 20003)}
 NEWEST = (1, 31, 3)
@@ -26,16 +26,46 @@ def rendered(
     *,
     drained: frozenset[str] = frozenset(),
     version: tuple[int, ...] = NEWEST,
+    user: str = "",
+    resolver: str = "",
+    tls: bool = False,
 ) -> str:
     return render(
         settings or Balancer(),
-        host="127.0.0.1",
-        port=20100,
+        place=Place(
+            program="/opt/nginx",
+            directory="/somewhere",
+            listen="127.0.0.1:20100",
+            version=version,
+            access_log="/somewhere else/access.log",
+            user=user,
+            open_files=8192,
+            resolver=resolver,
+            tls_listen="127.0.0.1:20443" if tls else "",
+            certificate="/somewhere/balancer.pem" if tls else "",
+        ),
         pool=ADDRESSES,
         drained=drained,
-        version=version,
-        access_log=Path("/somewhere else/access.log"),
+        https="https://127.0.0.1:20443",
     )
+
+
+def server_of(text: str, listen: str) -> set[str]:
+    """The directives of the server that listens there, those of its locations too."""
+    (block,) = [part for part in re.split(r"^    server \{", text, flags=re.MULTILINE) if f"listen {listen}" in part]
+    return directives(block)
+
+
+def with_tls(version: tuple[int, ...] = NEWEST, **settings: Any) -> str:
+    return rendered(Balancer(tls=Tls(**settings)), tls=True, version=version)
+
+
+def in_clear(text: str) -> set[str]:
+    return server_of(text, "127.0.0.1:20100 default_server")
+
+
+def over_tls(text: str) -> set[str]:
+    return server_of(text, "127.0.0.1:20443 ssl")
 
 
 def directives(text: str) -> set[str]:
@@ -54,7 +84,7 @@ def workspace(tmp_path: Path) -> Any:
 def service(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> NginxService:
     """A service whose nginx is said to be there, and which is never run."""
     monkeypatch.setattr(nginx, "_version_of", lambda _binary: NEWEST)
-    return NginxService(Balancer(), program=PROGRAM, workspace=workspace, port=20100, upstreams=ADDRESSES)
+    return NginxService.native(Balancer(), program=PROGRAM, workspace=workspace, port=20100, upstreams=ADDRESSES)
 
 
 class StoppedNode:
@@ -153,6 +183,13 @@ def test_an_old_nginx_is_not_told_what_it_does_not_know() -> None:
     assert "keepalive_min_timeout" not in rendered(version=DEBIAN_12)
 
 
+def test_idle_connections_to_instances_are_kept_for_so_long() -> None:
+    """Only where any are kept, and only where it is not nginx's own time."""
+    assert "keepalive_timeout 3s;" in directives(rendered(Balancer(keepalive=8, keepalive_seconds=3)))
+    assert "keepalive_timeout 3s;" not in directives(rendered(Balancer(keepalive_seconds=3)))
+    assert "keepalive_timeout 60s;" not in directives(rendered(Balancer(keepalive=8)))
+
+
 @pytest.mark.parametrize(
     ("seconds", "said"), [(60.0, "60s"), (0.25, "250ms"), (1.5, "1500ms"), (0.0001, "1ms"), (5, "5s")]
 )
@@ -161,10 +198,16 @@ def test_times_have_no_fractions(seconds: float, said: str) -> None:
     assert nginx_time(seconds) == said
 
 
-def test_the_account_is_named_only_as_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not root, nginx warns about the directive; root, it would drop to an account that may not exist."""
+def test_the_account_is_named_only_as_root(
+    workspace: Any, monkeypatch: pytest.MonkeyPatch, service: NginxService
+) -> None:
+    """Nobody else could change to it, and nginx would complain."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert "user " not in {line[:5] for line in directives(rendered())}
+    service = NginxService.native(Balancer(), program=PROGRAM, workspace=workspace, port=20100, upstreams=ADDRESSES)
+    service.prepare()
+    text = (workspace.scratch / "nginx" / "nginx.conf").read_text(encoding="utf-8")
+    assert "user " not in {line[:5] for line in directives(text)}
+    assert "user app app;" in directives(rendered(user="app app"))
 
 
 def test_every_departure_says_why() -> None:
@@ -178,7 +221,7 @@ def test_the_configuration_is_written_into_the_folder_of_the_node(service: Nginx
     service.prepare()
     text = (tmp_path / "nginx" / "nginx.conf").read_text(encoding="utf-8")
     assert f'access_log "{tmp_path}/logs/nginx-access.log" attempts;' in directives(text)
-    assert service.spec.argv[1:5] == ("-p", f"{tmp_path}/nginx/", "-c", "nginx.conf")
+    assert service.process_spec().argv[1:5] == ("-p", f"{tmp_path}/nginx/", "-c", "nginx.conf")
     assert service.url == "http://127.0.0.1:20100"
     assert service.values() == {"balancer.url": service.url}
 
@@ -188,7 +231,9 @@ def test_only_the_pool_is_sent_requests(
     pool: tuple[str, ...] | None, reached: set[int], service: NginxService, workspace: Any, tmp_path: Path
 ) -> None:
     """An instance outside the pool runs, and nobody is sent to it."""
-    NginxService(Balancer(pool=pool), program=PROGRAM, workspace=workspace, port=20100, upstreams=ADDRESSES).prepare()
+    NginxService.native(
+        Balancer(pool=pool), program=PROGRAM, workspace=workspace, port=20100, upstreams=ADDRESSES
+    ).prepare()
     text = (tmp_path / "nginx" / "nginx.conf").read_text(encoding="utf-8")
     assert {int(port) for port in re.findall(r"server 127\.0\.0\.1:(\d+) ", text)} == reached
 
@@ -196,14 +241,14 @@ def test_only_the_pool_is_sent_requests(
 def test_a_pool_of_strangers_is_refused(service: NginxService, workspace: Any) -> None:
     """The message names the instances there are."""
     with pytest.raises(BadInput, match=r"app-9.*known are app-1, app-2, app-3"):
-        NginxService(
+        NginxService.native(
             Balancer(pool=("app-1", "app-9")), program=PROGRAM, workspace=workspace, port=20100, upstreams=ADDRESSES
         )
 
 
 def test_draining_an_instance_outside_the_pool_is_done_at_once(service: NginxService, workspace: Any) -> None:
     """It gets no requests, so that there is nothing to wait for."""
-    outside = NginxService(
+    outside = NginxService.native(
         Balancer(pool=("app-1", "app-2")), program=PROGRAM, workspace=workspace, port=20100, upstreams=ADDRESSES
     )
     assert outside.drain("app-3", StoppedNode()).old_workers_gone  # type: ignore[arg-type]
@@ -249,6 +294,132 @@ def test_a_configuration_is_in_force_when_only_new_workers_accept(
     assert only_new_serve(now, before, expected=2) is in_force
 
 
-def test_a_process_that_is_gone_has_no_workers() -> None:
-    """Rather than an error in the middle of a wait."""
-    assert workers_of(2**22 + 1) == {}
+def test_a_container_brings_its_configuration_and_looks_names_up_again() -> None:
+    """Nothing is mounted, so that it works with an engine on another machine as well."""
+    service = NginxService.in_container(
+        Balancer(), version="1.28.0", port=20100, upstreams={"app-1": ("app-1", 8000)}, resolves=True
+    )
+    spec = service.container_spec("nginx:1.28")
+    text = directives(spec.files["/etc/nginx/nginx.conf"].decode())
+    assert "resolver 127.0.0.11 valid=1s ipv6=off;" in text
+    assert "server app-1:8000 max_fails=3 fail_timeout=30s resolve;" in text
+    assert "listen 0.0.0.0:80 default_server;" in text
+    assert (spec.image, spec.container_port, spec.port) == ("nginx:1.28", 80, 20100)
+
+
+@pytest.mark.parametrize(
+    ("resolves", "next_upstream", "again"),
+    [(True, ("error", "timeout"), True), (True, (), False), (False, ("error", "timeout"), False)],
+)
+def test_what_is_given_up_while_addresses_change_is_begun_anew(
+    resolves: bool, next_upstream: tuple[str, ...], again: bool
+) -> None:
+    """Where names are looked up again, and only what would have been tried elsewhere anyway."""
+    service = NginxService.in_container(
+        Balancer.model_validate({"next_upstream": next_upstream}),
+        version="1.28.0",
+        port=20100,
+        upstreams={"app": ("app", 8000)},
+        resolves=resolves,
+    )
+    text = service.container_spec("nginx:1.28").files["/etc/nginx/nginx.conf"].decode()
+    assert ("error_page 502 = @again;" in text) is again
+    assert ('if ($upstream_addr !~ "instances$") {' in text) is again
+    assert text.count("proxy_pass http://instances;") == 1 + again
+    assert text.count(f"proxy_next_upstream {' '.join(next_upstream) or 'off'};") == 1 + again
+
+
+# -- TLS --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "listen 127.0.0.1:20443 ssl default_server;",
+        "http2 on;",
+        'ssl_certificate "/somewhere/balancer.pem";',
+        "ssl_protocols TLSv1.2 TLSv1.3;",
+        'add_header X-Frame-Options "SAMEORIGIN" always;',
+        'add_header X-Content-Type-Options "nosniff" always;',
+        "add_header X-Harness-Client $remote_addr always;",
+        "proxy_pass http://instances;",
+        "proxy_set_header X-Real-IP $remote_addr;",
+        "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;",
+        "proxy_set_header X-Forwarded-Proto $scheme;",
+    ],
+)
+def test_tls_is_the_guide_s_by_default(setting: str) -> None:
+    """What the guide says of its server on port 443; HSTS is not in it."""
+    directives_of_it = over_tls(with_tls())
+    assert setting in directives_of_it
+    assert not [line for line in directives_of_it if "Strict-Transport-Security" in line]
+
+
+def test_http_is_redirected_and_nothing_else() -> None:
+    """With the status that was asked for, to the same address over https; the security headers are on it as well."""
+    served = in_clear(with_tls(redirect=308))
+    assert "return 308 https://127.0.0.1:20443$request_uri;" in served
+    assert "proxy_pass http://instances;" not in served
+    assert 'add_header X-Content-Type-Options "nosniff" always;' in served
+    assert "return 301 https://127.0.0.1:20443$request_uri;" in in_clear(with_tls())
+
+
+def test_without_a_redirect_http_is_served_as_well() -> None:
+    """As on a balancer where somebody forgot it."""
+    served = in_clear(with_tls(redirect=0))
+    assert "proxy_pass http://instances;" in served
+    assert not [line for line in served if line.startswith("return 3")]
+
+
+def test_hsts_goes_out_over_tls_alone() -> None:
+    """In clear it has no meaning (RFC 6797, 7.2)."""
+    text = with_tls(hsts_seconds=60)
+    line = 'add_header Strict-Transport-Security "max-age=60" always;'
+    assert line in over_tls(text)
+    assert line not in in_clear(text)
+
+
+def test_headers_can_be_left_off_errors_and_left_out() -> None:
+    """`always` is the word that decides; what the harness itself needs is there in any case."""
+    some, none = (over_tls(with_tls(security_headers=word, hsts_seconds=60)) for word in ("not-on-errors", "none"))
+    assert 'add_header X-Frame-Options "SAMEORIGIN";' in some
+    assert 'add_header Strict-Transport-Security "max-age=60";' in some
+    assert not [line for line in none if "X-Frame-Options" in line or "Strict-Transport" in line]
+    assert "add_header X-Harness-Upstream $upstream_addr always;" in some & none
+
+
+def test_old_versions_need_weak_ciphers_and_new_ones_get_none() -> None:
+    """OpenSSL would refuse the old ones by itself."""
+    old = over_tls(with_tls(versions=("1.0", "1.1", "1.2")))
+    assert {"ssl_protocols TLSv1 TLSv1.1 TLSv1.2;", "ssl_ciphers ALL:@SECLEVEL=0;"} <= old
+    assert not [line for line in over_tls(with_tls()) if line.startswith("ssl_ciphers")]
+
+
+def test_http2_is_said_in_the_words_of_the_version() -> None:
+    """A directive since 1.25.1, a word after `listen` before."""
+    assert "http2 off;" in over_tls(with_tls(http2=False))
+    older = over_tls(with_tls(DEBIAN_12))
+    assert "listen 127.0.0.1:20443 ssl http2 default_server;" in older
+    assert not [line for line in older if line.startswith("http2")]
+    assert "listen 127.0.0.1:20443 ssl default_server;" in over_tls(with_tls(DEBIAN_12, http2=False))
+
+
+def test_only_what_is_listed_is_forwarded() -> None:
+    """The rest of what came is handed on as it came."""
+    told = over_tls(with_tls(forward=("X-Forwarded-Proto",)))
+    assert "proxy_set_header X-Forwarded-Proto $scheme;" in told
+    assert not [line for line in told if "X-Real-IP" in line or "X-Forwarded-For" in line]
+
+
+def test_a_container_brings_its_certificate(tmp_path: Path) -> None:
+    """And publishes both ports; the way in is https."""
+    (tmp_path / "balancer.pem").write_bytes(b"key and certificate")
+    secure = Secure(port=20443, authority=tmp_path / "authority.pem", certificate=tmp_path / "balancer.pem")
+    service = NginxService.in_container(
+        Balancer(tls=Tls()), version="1.31.3", port=20100, upstreams=ADDRESSES, resolves=False, secure=secure
+    )
+    spec = service.container_spec("nginx")
+    assert spec.files["/etc/nginx/balancer.pem"] == b"key and certificate"
+    assert (spec.container_port, spec.port, spec.extra_ports) == (80, 20100, {443: 20443})
+    assert service.url == "https://127.0.0.1:20443"
+    assert b'ssl_certificate "/etc/nginx/balancer.pem";' in spec.files["/etc/nginx/nginx.conf"]

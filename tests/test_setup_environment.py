@@ -13,13 +13,24 @@ from harness.errors import SetupError
 from harness.setup import Environment, environment, read_environment
 
 ROOT = Path(__file__).parent.parent
-KNOWN = {"HARNESS_CACHE", "HARNESS_PATIENCE", "HARNESS_NGINX", "HARNESS_POSTGRES", "HARNESS_REDIS"}
+KNOWN = {
+    "HARNESS_CACHE",
+    "HARNESS_PATIENCE",
+    "HARNESS_NGINX",
+    "HARNESS_HAPROXY",
+    "HARNESS_POSTGRES",
+    "HARNESS_REDIS",
+    "HARNESS_IMAGES",
+}
+DOCKERS = {"DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG"}
 
 
 def test_an_empty_environment_has_defaults() -> None:
     """Nothing has to be set; the cache is the user's."""
     assert read_environment({"HOME": "/home/ann"}) == Environment(
-        cache=Path("/home/ann/.cache/harness"), passed_on={"HOME": "/home/ann"}
+        cache=Path("/home/ann/.cache/harness"),
+        docker_config=Path("/home/ann/.docker"),
+        passed_on={"HOME": "/home/ann"},
     )
 
 
@@ -49,7 +60,7 @@ def test_without_a_home_there_is_no_cache_of_the_users(monkeypatch: pytest.Monke
 
 def test_every_variable_is_read(tmp_path: Path) -> None:
     """Programs, patience, and what nodes get."""
-    for program in ("nginx", "valkey", "postgres", "initdb"):
+    for program in ("nginx", "haproxy", "valkey", "postgres", "initdb"):
         (tmp_path / program).write_text("")
         (tmp_path / program).chmod(0o755)
     read = read_environment(
@@ -57,8 +68,13 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
             "HARNESS_CACHE": str(tmp_path),
             "HARNESS_PATIENCE": "2.5",
             "HARNESS_NGINX": str(tmp_path / "nginx"),
+            "HARNESS_HAPROXY": str(tmp_path / "haproxy"),
             "HARNESS_POSTGRES": str(tmp_path),
             "HARNESS_REDIS": str(tmp_path / "valkey"),
+            "HARNESS_IMAGES": "built",
+            "DOCKER_HOST": "unix:///run/docker.sock",
+            "DOCKER_CONTEXT": "colima",
+            "DOCKER_CONFIG": str(tmp_path / "docker"),
             "PATH": "/usr/bin",
             "LANG": "",
             "AWS_SECRET_ACCESS_KEY": "s3cret",
@@ -68,8 +84,13 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         cache=tmp_path,
         patience=2.5,
         nginx=tmp_path / "nginx",
+        haproxy=tmp_path / "haproxy",
         postgres=tmp_path,
         redis=tmp_path / "valkey",
+        images="built",
+        docker_host="unix:///run/docker.sock",
+        docker_context="colima",
+        docker_config=tmp_path / "docker",
         passed_on={"PATH": "/usr/bin"},
     )
 
@@ -79,7 +100,7 @@ def test_every_variable_is_documented_and_no_other() -> None:
     page = (ROOT / "docs" / "setup-file.md").read_text(encoding="utf-8")
     section = page.split("## The environment of the harness")[1]
     rows = re.findall(r"^\| `(\w+)` \|", section, flags=re.MULTILINE)
-    assert set(rows) == KNOWN | {"NO_COLOR"}
+    assert set(rows) == KNOWN | DOCKERS | {"GITHUB_STEP_SUMMARY", "NO_COLOR"}
     source = Path(environment.__file__).read_text(encoding="utf-8")
     assert set(re.findall(r'"(HARNESS_\w+)"', source)) == KNOWN
 
@@ -124,6 +145,7 @@ def test_all_wrong_variables_are_told_at_once(tmp_path: Path) -> None:
                 "HARNESS_NGINX": "/nope/nginx",
                 "HARNESS_REDIS": str(file),
                 "HARNESS_POSTGRES": str(tmp_path),
+                "HARNESS_IMAGES": "mine",
             }
         )
     assert [mistake.split(" (got ")[0] for mistake in refused.value.mistakes] == [
@@ -132,6 +154,7 @@ def test_all_wrong_variables_are_told_at_once(tmp_path: Path) -> None:
         "HARNESS_NGINX must be a program",
         "HARNESS_POSTGRES must be the folder that holds postgres and initdb",
         "HARNESS_REDIS must be a program",
+        "HARNESS_IMAGES must be official or built",
     ]
     assert "no such file" in refused.value.mistakes[2]
     assert "not executable" in refused.value.mistakes[4]

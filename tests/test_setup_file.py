@@ -43,12 +43,46 @@ def test_the_postgres_setup_differs_only_in_where_sessions_are() -> None:
     assert load_setup(SETUPS / "reference-postgres.toml", overrides=moved).model_dump() == redis.model_dump()
 
 
+@pytest.mark.parametrize(
+    ("secure", "plain"), [("reference-tls", "reference-postgres"), ("reference-haproxy-tls", "reference-haproxy")]
+)
+def test_the_setups_with_tls_are_those_without(secure: str, plain: str) -> None:
+    """They differ by the table and the name, and in nothing that any other promise could depend on."""
+    setup = load_setup(SETUPS / f"{secure}.toml", overrides={"name": plain})
+    assert setup.balancer.tls is not None
+    assert (setup.balancer.tls.redirect, setup.balancer.tls.versions) == (308, ("1.2", "1.3"))
+    bare = setup.model_copy(update={"balancer": setup.balancer.model_copy(update={"tls": None})})
+    assert bare.model_dump() == load_setup(SETUPS / f"{plain}.toml").model_dump()
+
+
+def test_tls_of_haproxy_is_as_bare_as_in_the_guide() -> None:
+    """It has no security headers there and tells the application nothing; nginx has and does."""
+    kinds = {kind: Balancer.model_validate({"kind": kind, "tls": {}}).tls for kind in ("nginx", "haproxy")}
+    assert {kind: (tls.security_headers, tls.forward) for kind, tls in kinds.items() if tls is not None} == {
+        "nginx": ("always", ("X-Real-IP", "X-Forwarded-For", "X-Forwarded-Proto")),
+        "haproxy": ("none", ()),
+    }
+
+
 def test_the_guide_setup_has_the_balancer_of_the_guide() -> None:
     """The defaults of [balancer] are the guide's, and the guide's setup spells them out."""
     assert load_setup(SETUPS / "guide.toml").balancer == Balancer()
 
 
 # -- values and defaults ----------------------------------------------------------------------------------------------
+
+
+def test_each_balancer_has_the_defaults_of_the_guide_for_it() -> None:
+    """The guide gives other times to HAProxy, and leaves connections to instances open there."""
+    nginx, haproxy = Balancer(), Balancer(kind="haproxy")
+    assert (nginx.connect_timeout_seconds, nginx.read_timeout_seconds, nginx.keepalive) == (60.0, 60.0, 0)
+    assert (haproxy.connect_timeout_seconds, haproxy.read_timeout_seconds, haproxy.keepalive) == (5.0, 50.0, -1)
+    # HAProxy's own, which the guide leaves as they are.
+    assert (haproxy.check_interval_seconds, haproxy.fall, haproxy.rise) == (2.0, 3, 2)
+    assert (haproxy.retries, haproxy.redispatch, haproxy.retry_on) == (3, 0, ("conn-failure",))
+    assert (nginx.checks, haproxy.checks) == (False, True)
+    assert (nginx.keepalive_seconds, haproxy.keepalive_seconds) == (60.0, 5.0)
+    assert Balancer(kind="haproxy", keepalive=0, read_timeout_seconds=2).read_timeout_seconds == 2
 
 
 def test_a_setup_cannot_be_changed_once_it_is_read() -> None:

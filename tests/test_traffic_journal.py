@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import fields, replace
+from dataclasses import FrozenInstanceError, fields, replace
 
 import pytest
 
@@ -44,6 +44,7 @@ OPERATION = Operation(
     error="http-502",
     detail="<h1>Bad\nGateway</h1> \u2028 é",
     version="2",
+    named="app-1",
     record="r-1",
 )
 FACTS = {
@@ -73,6 +74,33 @@ def journal(path):
 
 
 class TestReadingBack:
+    def test_an_operation_is_what_the_constructor_makes(self, journal, path):
+        """It is filled in past the constructor; nobody can tell, and nobody can change it either."""
+        journal.append(begun())
+        journal.append_fact("s", OPERATION)
+        (read,) = read_history(path, "s").operations
+        assert type(read) is Operation
+        assert repr(read) == repr(OPERATION)
+        assert hash(read) == hash(OPERATION)
+        with pytest.raises(FrozenInstanceError):
+            read.due = 1.0
+
+    @pytest.mark.parametrize("text", ["\ud800", "\udfff!", "é\U0001f600", '"\\/\b\f\n\r\t', "\x00\x7f"])
+    def test_any_text_comes_back(self, journal, path, text):
+        """Also half a surrogate, as a file name or a header may hold: no reader of JSON that is faster may lose it."""
+        journal.append(begun())
+        journal.append_fact("s", replace(OPERATION, detail=text, path=text))
+        (read,) = read_history(path, "s").operations
+        assert (read.detail, read.path) == (text, text)
+
+    @pytest.mark.parametrize("number", [0.1 + 0.2, 1e-300, 123456789.123456789, 5e-324, 962.3237140000001, 2.0**53 + 2])
+    def test_any_number_comes_back(self, journal, path, number):
+        """To its last bit: what is judged again is judged alike."""
+        journal.append(begun())
+        journal.append_fact("s", replace(OPERATION, due=number))
+        (read,) = read_history(path, "s").operations
+        assert read.due == number
+
     @pytest.mark.parametrize("part", FACTS)
     def test_every_fact_comes_back_as_it_was(self, journal, path, part):
         """Whatever is written of the model, the reader makes the same of it."""
@@ -84,9 +112,9 @@ class TestReadingBack:
         "changes",
         [
             {},
-            {"record": None, "version": None, "error": None, "detail": ""},
+            {"record": None, "version": None, "named": None, "error": None, "detail": ""},
             {"outcome": Outcome.OK, "answer": Answer.DONE, "error": None, "detail": "", "answered": 3.0, "status": 200},
-            {"sent": None, "attempts": (), "status": None, "instance": "app-1", "visitor": "v12"},
+            {"sent": None, "attempts": (), "status": None, "instance": "app-1", "visitor": "v12", "named": ""},
         ],
     )
     def test_the_lines_put_together_by_hand_say_the_same(self, journal, path, changes):
@@ -103,7 +131,7 @@ class TestReadingBack:
             connection=op.connection,
         )
         judgement = Judgement(op.answer, op.outcome, op.error, op.detail)
-        tail = op_tail(judgement, op.final, op.instance, op.attempts, op.status, op.version)
+        tail = op_tail(judgement, op.final, op.instance, op.attempts, op.status, op.version, op.named)
         record = "" if op.record is None else f'"record":"{op.record}",'
         sent, answered = ("null" if moment is None else f"{moment:.6f}" for moment in (op.sent, op.answered))
         line = f'{head}{record}"visitor":"{op.visitor}","due":{op.due:.6f},"sent":{sent},"answered":{answered},{tail}'
@@ -114,6 +142,70 @@ class TestReadingBack:
         assert read_history(path, "s").operations == (op,)
         if op.outcome is not Outcome.OK and op.record is not None:
             assert {field.name for field in fields(Operation)} <= json.loads(line).keys()
+
+    def test_whoever_orders_a_line_in_another_way_is_read_alike(self, journal, path):
+        """The reader knows the lines of the traffic process by heart; any other order of the same says the same."""
+        journal.append(begun())
+        record = fact_record("s", OPERATION)
+        usual = ["path", "record", "visitor", "due", "sent", "answered", "final"]
+        usual = [key for key in record if key not in usual][:8] + usual
+        orders = [usual + [key for key in record if key not in usual]]
+        orders += [[*order[shift:], *order[:shift]] for order in (orders[0], list(record)) for shift in range(1, 12)]
+        for order in orders:
+            journal.append({"t": "op", "scenario": "s"} | {key: record[key] for key in order})
+        assert read_history(path, "s").operations == (OPERATION,) * len(orders)
+        assert read_journal(path).scenarios["s"].history.operations == (OPERATION,) * len(orders)
+
+    @pytest.mark.parametrize("key", ["error", "detail", "version", "named", "record"])
+    @pytest.mark.parametrize("before", ["stream", "visitor", "outcome"])
+    def test_what_need_not_be_said_is_heard_wherever_it_stands(self, journal, path, key, before):
+        """Nothing tells that it is missing where it was expected."""
+        op = replace(OPERATION, error=None, detail="", version=None, named=None, record=None, outcome=Outcome.OK)
+        line = op_head(
+            scenario="s",
+            stream=op.stream,
+            kind=op.kind,
+            step=op.step,
+            method=op.method,
+            path=op.path,
+            via=op.via,
+            connection=op.connection,
+        )
+        judgement = Judgement(op.answer, op.outcome, None, "")
+        line += f'"visitor":"{op.visitor}","due":2.5,"sent":2.500125,"answered":null,'
+        line += op_tail(judgement, True, op.instance, op.attempts, op.status, None, None)
+        line = line.replace('"version":null,', "")
+        journal.append(begun())
+        recorder = Recorder(path)
+        recorder.write(line)
+        recorder.write(line.replace(f'"{before}":', f'"{key}":"told","{before}":'))
+        recorder.close()
+        assert read_history(path, "s").operations == (op, replace(op, **{key: "told"}))
+
+    def test_beginnings_and_ends_beyond_number_are_read_alike(self, journal, path, monkeypatch):
+        """Those that repeat are remembered, and a journal in which none does is no reason to remember them all."""
+        monkeypatch.setattr("harness.traffic.journal._MOST_KNOWN", 2)
+        journal.append(begun())
+        recorder = Recorder(path)
+        ops = []
+        for number in range(7):
+            op = replace(OPERATION, step=number, status=500 + number, due=float(number), sent=None)
+            head = op_head(
+                scenario="s",
+                stream=op.stream,
+                kind=op.kind,
+                step=number,
+                method=op.method,
+                path=op.path,
+                via=op.via,
+                connection=op.connection,
+            )
+            judgement = Judgement(op.answer, op.outcome, op.error, op.detail)
+            tail = op_tail(judgement, True, op.instance, op.attempts, op.status, op.version, op.named)
+            recorder.write(f'{head}"record":"r-1","visitor":"v1","due":{number}.0,"sent":null,"answered":null,{tail}')
+            ops.append(op)
+        recorder.close()
+        assert read_history(path, "s").operations == tuple(ops)
 
     def test_the_scenario_says_what_was_begun(self, journal, path):
         """Seed, instances and setup stand in its first record."""

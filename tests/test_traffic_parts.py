@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from harness.journeys import Judgement, compile_journeys
-from harness.model import Answer, Connection, Operation, Outcome, longest_gap
+from harness.model import UNNAMED, Answer, Connection, Operation, Outcome, longest_gap
 from harness.traffic import sources
 from harness.traffic.cookies import CookieJar
 from harness.traffic.people import People, text_of
@@ -209,6 +209,28 @@ class TestWhoAnswered:
     def test_is_read_from_the_balancer_s_header(self, upstream, statuses, status, expected):
         """Every attempt in order; who answered only when the answer is an attempt's; a stranger by address."""
         assert read_upstream(upstream, statuses, status, names=NAMES) == expected
+
+    @pytest.mark.parametrize(
+        ("upstream", "statuses", "retries", "status", "expected"),
+        [
+            ("app-1", "200", "0", 200, ("app-1", ("app-1",))),
+            ("app-1", "503", "0", 503, ("app-1", ("app-1",))),
+            # Tried again at the same instance, which the missing plus says.
+            ("app-1", "200", "2", 200, ("app-1", ("app-1", "app-1", "app-1"))),
+            # Tried elsewhere before; nobody says where.
+            ("app-1", "200", "+1", 200, ("app-1", (UNNAMED, "app-1"))),
+            ("app-1", "-", "+2", 503, (None, (UNNAMED, UNNAMED, "app-1"))),
+            ("app-1", "-", "0", 503, (None, ("app-1",))),
+            ("app-1", "-", "0", 504, (None, ("app-1",))),
+            ("<NOSRV>", "-", "0", 503, (None, ())),
+            ("<NOSRV>", "-", "1", 503, (None, (UNNAMED,))),
+            ("app-1", "200", "many", 200, ("app-1", ("app-1",))),
+        ],
+    )
+    def test_is_read_from_the_name_and_the_count_of_haproxy(self, upstream, statuses, retries, status, expected):
+        """What it does not tell of earlier attempts is not made up: they are counted, and unnamed."""
+        names = {**NAMES, "app-1": "app-1"}
+        assert read_upstream(upstream, statuses, status, names=names, retries=retries) == expected
 
 
 UNSENT = Judgement(Answer.FAILED, Outcome.FAILED, "unsent")

@@ -135,11 +135,3 @@ def test_a_folder_for_results_that_is_a_file(harness: Harness, nothing_left: Che
     """The path is named."""
     (harness.folder / "taken").write_text("", encoding="utf-8")
     refused(harness.verify("--report", "taken/reports"), "taken")
-
-
-def test_an_image_where_only_processes_can_run(harness: Harness, nothing_left: Check) -> None:
-    """What would be needed is told."""
-    text = REFERENCE.read_text(encoding="utf-8")
-    line = next(line for line in text.splitlines() if line.startswith("command ="))
-    ended = harness.verify(reference_with(harness.folder, line, 'image = "myapp:latest"'))
-    refused(ended, "app.image", "app.command")

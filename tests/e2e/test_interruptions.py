@@ -47,9 +47,18 @@ def test_sigterm(harness: Harness, nothing_left: Check, moment: float) -> None:
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_sigkill(harness: Harness, moment: float) -> None:
     """The harness can do nothing any more; the reaper ends every process and removes the folder of the run."""
+    nodes_before, folders_before = set(nodes_running(())), set(folders_left(()))
     assert run_until(harness, moment, signal.SIGKILL) == -signal.SIGKILL
-    wait_until(lambda: not nodes_running(), within_seconds=20, because="no process of the run should be left")
-    wait_until(lambda: not folders_left(), within_seconds=20, because="no folder of the run should be left")
+    wait_until(
+        lambda: set(nodes_running(harness.pids)) <= nodes_before,
+        within_seconds=20,
+        because="no process of the run should be left",
+    )
+    wait_until(
+        lambda: set(folders_left(harness.pids)) <= folders_before,
+        within_seconds=20,
+        because="no folder of the run should be left",
+    )
     ended = harness("clean")
     assert ended.code == 0
     assert "nothing to clean up" in ended.out
