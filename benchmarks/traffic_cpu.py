@@ -1,18 +1,22 @@
 """What one request costs the traffic process in CPU time, recording included, beside other ways to send one.
 
-All drivers ask the same server for the same page (1 KiB, named after the visitor's cookie), which runs in a process of
-its own. The traffic process and the bare loop send at 2,000 requests a second, `requests` as fast as it can. The CPU
-time is user and system time of the sending process alone, of its steady part. Most of it is the price of waking up with
-cold caches: the bare loop is shown sending millisecond by millisecond too, which costs it twice as much as sending in the
-groups that the traffic process sends in at this rate. Prints a table with ratios; asserts nothing: what a microsecond
-is depends on the machine.
+All drivers ask the same server for the same page (1 KiB, named after the visitor's cookie), each in a process of its own.
+The traffic process and the bare loop send at 2,000 requests a second, whoever answers; the others as fast as they can,
+which flatters them: a client that never sleeps does not pay for waking up. The CPU time is user and system time of the
+sending process alone, of its steady part. Only the traffic process records what it saw, checks who answered for whom,
+and says which request was due when. Prints a section of docs/performance.md; asserts nothing: what a microsecond is
+depends on the machine.
 """
 
 from __future__ import annotations
 
 import asyncio
+import importlib.util
+import json
 import os
+import re
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,10 +26,11 @@ from pathlib import Path
 from typing import Any
 
 import httptools
-import requests
 import uvloop
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from measuring import is_quick, of, ratios, say, table
 
 from harness import clock
 from harness.journeys import compile_journeys
@@ -33,7 +38,10 @@ from harness.traffic import Journal, Stream, Task, Traffic, read_history
 from harness.traffic.schedule import GROUPS_PER_SECOND
 
 RATE = 2_000
-SECONDS = 4.0
+SECONDS = 3.0
+COUNT = 1_500
+"""Requests of those that send as fast as they can, where they can be counted out."""
+BOUND_US = 40
 JOURNEYS = {
     "login": {"steps": [{"get": "/login?as={user.email}"}]},
     "whoami": {
@@ -188,43 +196,146 @@ def ours(port: int, kind: str, rate: float, journey: str = "whoami") -> float:
         wrong = [op for op in operations if not op.available or op.answer != "recognised"]
         lags = sorted(op.sent - op.due for op in operations if op.sent is not None)
         each = spent / (seconds * rate) * 1e6
-        print(
-            f"{f'traffic process, {kind}, {journey}, {rate:g}/s':42} {each:8.1f}   "
-            f"sent {summary.sent} of {summary.planned}, {summary.late:.1%} late, {len(wrong)} not recognised, "
-            f"sent after due: median {lags[len(lags) // 2] * 1000:.2f} ms, 99 % {lags[len(lags) * 99 // 100] * 1000:.2f} ms"
+        say(
+            f"traffic process, {kind}, {journey}, {rate:g}/s: {each:.1f} us; sent {summary.sent} of {summary.planned}, "
+            f"{summary.late:.1%} late, {len(wrong)} not recognised, sent after due: median "
+            f"{lags[len(lags) // 2] * 1000:.2f} ms, 99 % {lags[len(lags) * 99 // 100] * 1000:.2f} ms"
         )
         return each
 
 
+# -- the others, each run in a process of its own by `driven` ---------------------------------------------------------
+
+
+def drive_requests(port: int) -> float:
+    """One session, one request after another."""
+    import requests
+
+    session = requests.Session()
+    session.get(f"http://127.0.0.1:{port}/dashboard", timeout=5)
+    before = own_cpu_seconds()
+    for _ in range(COUNT):
+        session.get(f"http://127.0.0.1:{port}/dashboard", timeout=5)
+    return (own_cpu_seconds() - before) / COUNT
+
+
+def drive_aiohttp(port: int) -> float:
+    """One session on uvloop, ten requests at a time."""
+    import aiohttp
+
+    async def main() -> float:
+        async with aiohttp.ClientSession() as session:
+
+            async def visit(count: int) -> None:
+                for _ in range(count):
+                    async with session.get(f"http://127.0.0.1:{port}/dashboard") as response:
+                        await response.read()
+
+            await asyncio.gather(*(visit(5) for _ in range(10)))
+            before = own_cpu_seconds()
+            await asyncio.gather(*(visit(COUNT // 10) for _ in range(10)))
+            return (own_cpu_seconds() - before) / (COUNT // 10 * 10)
+
+    return uvloop.run(main())
+
+
+def drive_locust(port: int) -> float:
+    """Ten FastHttpUsers without a wait, in Locust's own process. It may never be imported into one of ours."""
+    from gevent import monkey
+
+    monkey.patch_all()
+    import gevent
+    from locust import FastHttpUser, constant, task
+    from locust.env import Environment
+
+    class Visitor(FastHttpUser):
+        host = f"http://127.0.0.1:{port}"
+        wait_time = constant(0)
+
+        @task
+        def dashboard(self) -> None:
+            self.client.get("/dashboard")
+
+    environment = Environment(user_classes=[Visitor])
+    runner = environment.create_local_runner()
+    runner.start(10, spawn_rate=10)
+    gevent.sleep(1.5)
+    before, had = own_cpu_seconds(), environment.stats.total.num_requests
+    gevent.sleep(SECONDS)
+    spent, sent = own_cpu_seconds() - before, environment.stats.total.num_requests - had
+    runner.quit()
+    if environment.stats.total.num_failures or not sent:
+        raise SystemExit("Locust's requests failed")
+    return spent / sent
+
+
+DRIVERS = {
+    "requests": ("requests, one session", drive_requests),
+    "aiohttp": ("aiohttp on uvloop, 10 at a time", drive_aiohttp),
+    "locust": ("Locust, 10 FastHttpUsers", drive_locust),
+}
+
+
+def driven(name: str, port: int) -> float:
+    """Microseconds of CPU for each request of one of the drivers, told by a process of its own."""
+    command = [sys.executable, "-W", "ignore", __file__, "drive", name, str(port)]
+    told = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
+    return float(json.loads(told.stdout.splitlines()[-1])) * 1e6
+
+
+def wrk(port: int) -> float:
+    """Microseconds of CPU for each request of wrk: one thread, ten connections."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = ["wrk", "-t1", "-c10", f"-d{SECONDS:.0f}s", f"http://127.0.0.1:{port}/dashboard"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    found = re.search(r"(\d+) requests in", told)
+    assert found is not None, told
+    return spent / int(found[1]) * 1e6
+
+
 def main() -> None:
-    print(f"{'':42} {'us CPU':>8}   per request")
+    rounds = 1 if is_quick(str(__doc__)) else 5
+    here = [name for name in DRIVERS if importlib.util.find_spec(name)]
+    spent: dict[str, list[float]] = {}
     with server() as port:
-        reused = ours(port, "reused", RATE)
-        news = ours(port, "reused", RATE, "news")
-        fresh = ours(port, "fresh", RATE / 2)
-        bare = uvloop.run(send_bare(port, 1 / GROUPS_PER_SECOND))
-        print(
-            f"{f'bare httptools on uvloop, reused, {RATE:g}/s':42} {bare:8.1f}   in the same groups, nothing recorded"
-        )
-        singly = uvloop.run(send_bare(port, 0.001))
-        print(
-            f"{f'bare httptools on uvloop, reused, {RATE:g}/s':42} {singly:8.1f}   every millisecond, nothing recorded"
-        )
-        session, before, count = requests.Session(), own_cpu_seconds(), 500
-        for _ in range(count):
-            session.get(f"http://127.0.0.1:{port}/dashboard", timeout=5)
-        slow = (own_cpu_seconds() - before) / count * 1e6
-        print(f"{'requests, one session, one after another':42} {slow:8.1f}   {count} answered, nothing recorded")
+        for number in range(rounds):
+            say(f"cpu: round {number + 1} of {rounds}")
+            spent.setdefault("ours", []).append(ours(port, "reused", RATE))
+            spent.setdefault("bare", []).append(uvloop.run(send_bare(port, 1 / GROUPS_PER_SECOND)))
+            for name in here:
+                spent.setdefault(name, []).append(driven(name, port))
+            if shutil.which("wrk"):
+                spent.setdefault("wrk", []).append(wrk(port))
+            spent.setdefault("news", []).append(ours(port, "reused", RATE, "news"))
+            spent.setdefault("fresh", []).append(ours(port, "fresh", RATE / 2))
+    words = {
+        "ours": f"the traffic process, reused connections, {RATE:,}/s",
+        "news": "the same where every head and body differs, so that none is known",
+        "fresh": f"the same on fresh connections, {RATE // 2:,}/s (a socket, a handshake and a close each)",
+        "bare": f"a bare parser on uvloop, {RATE:,}/s in the same groups, nothing checked or recorded",
+        **{name: told for name, (told, _) in DRIVERS.items()},
+        "wrk": "wrk, one thread, 10 connections, nothing checked or recorded",
+    }
+    print("## CPU for each request\n")
     print(
-        f"\nreused: {reused / bare:.1f} times the bare loop, {slow / reused:.0f} times cheaper than requests; "
-        f"bound 40 us: {'kept' if reused <= 40 else 'NOT kept on this machine, now'}\n"
-        f"news, where every head and body differs, so that none is known: {news / reused:.1f} times that\n"
-        f"fresh: {fresh / reused:.1f} times reused (a socket, a handshake and a close each)"
+        f"Of the sending process alone, the same page from the same server, {rounds} round{'s' if rounds > 1 else ''} one after the other; the ratio is to the "
+        f"traffic process in the same round. Its bound is {BOUND_US} µs. The others send as fast as they can, and record nothing.\n"
     )
+    rows = []
+    for name, told in words.items():
+        if name in spent:
+            rows.append([told, of(spent[name], ".1f"), of(ratios(zip(spent[name], spent["ours"], strict=True)))])
+        else:
+            rows.append([told, "not measured: it is not installed here", ""])
+    print(table(["sender", "µs for each request", "times the traffic process"], rows))
 
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["serve"]:
         uvloop.run(serve())
+    elif sys.argv[1:2] == ["drive"]:
+        print(json.dumps(DRIVERS[sys.argv[2]][1](int(sys.argv[3]))))
     else:
         main()
