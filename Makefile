@@ -4,8 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETUP ?= fixtures/setups/reference.toml
 
+# A run starts a dozen processes of Python: what is compiled once for all of them is kept, whatever this shell says.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := verify
-.PHONY: constraints verify test unit e2e scenarios mutants check fix clean bench
+.PHONY: constraints verify test unit e2e e2e-engine e2e-rest scenarios images containers containers-nginx containers-haproxy containers-swarm processes mutants containers-mutants check fix clean bench balancers guide_verdict sample
 
 # Two stamps: to verify needs no linter, and a newcomer should not wait for one.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -24,17 +27,53 @@ constraints: $(VENV)/.installed-dev
 verify: $(VENV)/.installed
 	$(BIN)/harness verify $(SETUP)
 
-test: check unit e2e scenarios mutants
+# Images are mostly waited for, and so are the end-to-end tests: each is done beside what keeps the cores busy. The own tests
+# are not, for they would be what waits. Two at a time, not three: on two cores a run beside two others is too late with its
+# requests to say anything. Scenarios in containers come after: who makes and leaves a swarm, or removes what dead runs left
+# on the engine, is not to meet a run that is measured.
+test:
+	$(MAKE) --jobs 2 --output-sync=target images check
+	$(MAKE) unit
+	$(MAKE) --jobs 2 --output-sync=target e2e-engine processes e2e-rest
+	$(MAKE) containers containers-mutants
+
+processes:
+	$(MAKE) scenarios mutants
+
+images: $(VENV)/.installed-dev
+	.ci/containers $(BIN) images
 
 unit: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest tests --ignore=tests/e2e
+	$(BIN)/python -m pytest tests --ignore=tests/e2e --numprocesses 2
 
-e2e: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest tests/e2e
+e2e: e2e-engine e2e-rest
 
+e2e-engine: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest tests/e2e -m engine --durations 10
+
+e2e-rest: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest tests/e2e -m 'not engine' --numprocesses 2 --dist loadfile --durations 10
+
+# The reference setup itself is the healthy twin of most mutants, and judged by as much.
 scenarios: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest scenarios --setup fixtures/setups/reference.toml
-	$(BIN)/python -m pytest scenarios --setup fixtures/setups/reference-postgres.toml
+	$(BIN)/python -m pytest scenarios --setup fixtures/setups/reference-tls.toml
+	$(BIN)/python -m pytest scenarios --setup fixtures/setups/reference-haproxy-tls.toml
+
+containers:
+	$(MAKE) --jobs 2 --output-sync=target containers-nginx containers-haproxy
+	$(MAKE) containers-swarm
+
+containers-nginx: $(VENV)/.installed-dev
+	.ci/containers $(BIN) scenarios docker fixtures/setups/reference.toml
+
+containers-haproxy: $(VENV)/.installed-dev
+	.ci/containers $(BIN) scenarios docker fixtures/setups/reference-haproxy.toml
+
+containers-swarm: $(VENV)/.installed-dev
+	.ci/containers $(BIN) scenarios swarm fixtures/setups/reference.toml
+
+containers-mutants: $(VENV)/.installed-dev
+	.ci/containers $(BIN) mutants
 
 mutants: $(VENV)/.installed-dev
 	$(BIN)/harness mutants
@@ -48,8 +87,23 @@ fix: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Each can be run alone: python benchmarks/boot.py --quick. What is only compared with is no dependency of anything here.
 bench: $(VENV)/.installed-dev
-	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt aiohttp
+	$(BIN)/python benchmarks/performance.py > docs/performance.new
+	mv docs/performance.new docs/performance.md
+
+balancers: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/balancers.py > docs/balancers.new
+	mv docs/balancers.new docs/balancers.md
+
+guide_verdict: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/guide_verdict.py > docs/guide-verdict.new
+	mv docs/guide-verdict.new docs/guide-verdict.md
+
+# The reports that are kept to look at: of the reference setup and of one mutant, with their pictures for the README.
+sample: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/sample.py
 
 # What dead runs left (processes, folders), then what was built here.
 clean:
