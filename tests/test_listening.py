@@ -24,6 +24,7 @@ def server() -> Iterator[tuple[str, int]]:
 
     def serve_one(connection: ServerConnection) -> None:
         everybody.append(connection)
+        connection.send("welcome")
         for message in connection:
             for each in everybody:
                 each.send(f"said: {message!r}")
@@ -41,6 +42,9 @@ def server() -> Iterator[tuple[str, int]]:
 def test_what_is_said_is_heard_by_both() -> None:
     """Within whatever form the application gives it; and nothing is heard that was not said."""
     with server() as at, Listener(at, "/live") as one, Listener(at, "/live") as other:
+        for each in (one, other):
+            # Who is connected is not yet known to everybody else.
+            wait_until(lambda each=each: each.has_heard("welcome"), within_seconds=5, because="it was welcomed")  # type: ignore[misc]
         one.say("good morning")
         for each in (one, other):
             wait_until(lambda each=each: each.has_heard("good morning"), within_seconds=5, because="it was said")  # type: ignore[misc]
