@@ -8,7 +8,7 @@ SETUP ?= fixtures/setups/reference.toml
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := verify
-.PHONY: constraints verify test unit e2e e2e-engine e2e-rest scenarios images containers containers-nginx containers-haproxy containers-swarm processes mutants containers-mutants check fix clean bench balancers guide_verdict sample
+.PHONY: constraints verify test processes beside-processes in-containers beside-containers unit e2e e2e-engine e2e-rest e2e-judged scenarios scenarios-nginx scenarios-haproxy images containers containers-nginx containers-haproxy containers-swarm mutants containers-mutants check fix clean bench balancers guide_verdict sample
 
 # Two stamps: to verify needs no linter, and a newcomer should not wait for one.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -27,18 +27,31 @@ constraints: $(VENV)/.installed-dev
 verify: $(VENV)/.installed
 	$(BIN)/harness verify $(SETUP)
 
-# Images are mostly waited for, and so are the end-to-end tests: each is done beside what keeps the cores busy. The own tests
-# are not, for they would be what waits. Two at a time, not three: on two cores a run beside two others is too late with its
-# requests to say anything. Scenarios in containers come after: who makes and leaves a swarm, or removes what dead runs left
-# on the engine, is not to meet a run that is measured.
+# Two streams, since there may be but two cores. What judges setups under traffic has the cores first (`LATER` gives way to it);
+# what only starts and stops things, or starts nothing, is done beside it. What judges setups of processes is not done beside
+# what judges setups in containers, and neither while a swarm is made or left.
+LATER := nice -n 10
 test:
-	$(MAKE) --jobs 2 --output-sync=target images check
-	$(MAKE) unit
-	$(MAKE) --jobs 2 --output-sync=target e2e-engine processes e2e-rest
-	$(MAKE) containers containers-mutants
+	$(MAKE) --jobs 2 --output-sync=target processes beside-processes
+	$(MAKE) e2e-judged
+	$(MAKE) --jobs 2 --output-sync=target in-containers beside-containers
 
 processes:
-	$(MAKE) scenarios mutants
+	$(MAKE) mutants
+	$(MAKE) scenarios
+
+beside-processes:
+	$(LATER) $(MAKE) check
+	$(LATER) $(MAKE) images
+	$(LATER) $(MAKE) unit
+	$(LATER) $(MAKE) e2e-engine
+
+in-containers:
+	$(MAKE) containers
+	$(MAKE) containers-mutants
+
+beside-containers:
+	$(LATER) $(MAKE) e2e-rest
 
 images: $(VENV)/.installed-dev
 	.ci/containers $(BIN) images
@@ -46,17 +59,26 @@ images: $(VENV)/.installed-dev
 unit: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest tests --ignore=tests/e2e --numprocesses 2
 
-e2e: e2e-engine e2e-rest
+e2e: e2e-engine e2e-rest e2e-judged
 
 e2e-engine: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest tests/e2e -m engine --durations 10
+	$(BIN)/python -m pytest tests/e2e -m 'engine and not judged' --durations 10
 
 e2e-rest: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest tests/e2e -m 'not engine' --numprocesses 2 --dist loadfile --durations 10
+	$(BIN)/python -m pytest tests/e2e -m 'not engine and not judged' --durations 10
+
+e2e-judged: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest tests/e2e -m 'judged and not engine' --numprocesses 2 --dist load --durations 10
+	$(BIN)/python -m pytest tests/e2e -m 'judged and engine' --durations 10
 
 # The reference setup itself is the healthy twin of most mutants, and judged by as much.
-scenarios: $(VENV)/.installed-dev
+scenarios:
+	$(MAKE) --jobs 2 --output-sync=target scenarios-nginx scenarios-haproxy
+
+scenarios-nginx: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest scenarios --setup fixtures/setups/reference-tls.toml
+
+scenarios-haproxy: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest scenarios --setup fixtures/setups/reference-haproxy-tls.toml
 
 containers:

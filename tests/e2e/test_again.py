@@ -15,7 +15,7 @@ from harness.waiting import wait_until
 Check = Callable[[], None]
 QUICK = ("--only", "instances.answer", "--only", "distribution.complete")
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.judged]
 
 
 def test_a_run_is_repeated_with_its_seed(harness: Harness, nothing_left: Check) -> None:

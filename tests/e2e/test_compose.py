@@ -64,6 +64,7 @@ def cause(verdict: Mapping[str, Any]) -> Mapping[str, Any]:
 # -- what is judged ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.judged
 def test_the_guide_s_project(harness: Harness, engine: Any, env: Env, nothing_left: Check) -> None:
     """It gets a verdict as written: a login holds on every instance, and a hung one costs seconds. No file is changed."""
     file = FIXTURES / "guide/docker-compose.yml"
@@ -81,6 +82,7 @@ def test_the_guide_s_project(harness: Harness, engine: Any, env: Env, nothing_le
     assert on_the_engine(engine.client, harness.pids) == []
 
 
+@pytest.mark.judged
 def test_the_tuned_project(harness: Harness, engine: Any, env: Env, nothing_left: Check) -> None:
     """Its twin keeps what the guide's breaks, also through a deploy by `docker compose up`."""
     file = FIXTURES / "tuned/docker-compose.yml"
@@ -126,6 +128,7 @@ def scaled(tmp_path: Path, env: Env) -> Path:
     return file
 
 
+@pytest.mark.judged
 def test_a_service_that_is_scaled(harness: Harness, engine: Any, env: Env, scaled: Path, nothing_left: Check) -> None:
     """Each of its containers is an instance; the application names itself, and compose replaces all of them together."""
     promises = only(
@@ -168,6 +171,7 @@ def states(engine: Any, project: str) -> dict[str, str]:
     return {each.id: each.status for each in containers}
 
 
+@pytest.mark.judged
 def test_a_project_that_runs(harness: Harness, engine: Any, env: Env, running: str, nothing_left: Check) -> None:
     """It is judged and left as it was: the same containers, all of them running."""
     before = states(engine, running)

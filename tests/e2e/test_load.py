@@ -47,6 +47,7 @@ def words_of_all_processes() -> str:
     return "\n".join(found)
 
 
+@pytest.mark.judged
 def test_a_setup_that_stands_is_loaded_by_two_workers(harness: Harness, nothing_left: Check) -> None:
     """`harness up` tells where it is, people of two workers use it, and the results are in the folder of the run."""
     with standing(harness) as (up, facts):
@@ -157,6 +158,7 @@ def test_load_that_is_killed(harness: Harness) -> None:
     )
 
 
+@pytest.mark.judged
 def test_two_workers_on_the_setups_network(harness: Harness, engine: Any, nothing_left: Check) -> None:
     """Locust's image beside the setup: a master as a container, and a service of workers that have the file from it."""
     ended = harness(

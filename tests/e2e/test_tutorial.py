@@ -44,6 +44,7 @@ def seen_in_order(told: list[str], said: str) -> list[str]:
     return [line for line in told if line.strip() not in ("", "…") and form(line) not in left]
 
 
+@pytest.mark.judged
 @pytest.mark.timeout(280)  # two runs of a setup; on a busy machine a boot alone may take a minute
 def test_the_tutorial_is_true(harness: Harness, nothing_left: Callable[[], None], tmp_path: Path) -> None:
     """From an empty folder to the red verdict and its cure, as somebody who types along would see it."""
