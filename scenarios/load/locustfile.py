@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import signal
 import sys
 import time
 from pathlib import Path
@@ -116,12 +117,21 @@ def read_journeys(environment: Environment, **_: Any) -> None:
     load.seed = options.seed or secrets.token_hex(4)
     # Locust counts --run-time from when its loop last looked at the clock: before its imports, on a busy machine seconds.
     gevent.get_hub().loop.update_now()
+    # A shell may have us ignore it, and then we do.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        gevent.signal_handler(signal.SIGINT, _interrupt)
     runner = environment.runner
     if isinstance(runner, MasterRunner):
         environment.events.worker_report.add_listener(_hear_worker)
     if isinstance(runner, WorkerRunner):
         environment.events.report_to_master.add_listener(_tell_master)
     gevent.spawn(_watch, environment)
+
+
+def _interrupt() -> None:
+    """Ctrl-C, told to Locust's main greenlet and to no other: whichever ran just then would end, such as the one that was
+    writing a table."""
+    gevent.get_hub().handle_system_error(KeyboardInterrupt, KeyboardInterrupt())
 
 
 def _plan_of(setup: str) -> Plan:
