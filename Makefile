@@ -8,7 +8,7 @@ SETUP ?= fixtures/setups/reference.toml
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := verify
-.PHONY: constraints verify test processes beside-processes in-containers beside-containers unit e2e e2e-engine e2e-rest e2e-judged scenarios scenarios-nginx scenarios-haproxy images containers containers-nginx containers-haproxy containers-swarm mutants containers-mutants check fix clean bench balancers guide_verdict sample
+.PHONY: constraints verify test processes beside-processes containers-docker beside-containers unit e2e e2e-engine e2e-rest e2e-judged scenarios scenarios-nginx scenarios-haproxy images containers containers-nginx containers-haproxy containers-swarm mutants containers-mutants check fix clean bench balancers guide_verdict sample
 
 # Two stamps: to verify needs no linter, and a newcomer should not wait for one.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -29,12 +29,14 @@ verify: $(VENV)/.installed
 
 # Two streams, since there may be but two cores. What judges setups under traffic has the cores first (`LATER` gives way to it);
 # what only starts and stops things, or starts nothing, is done beside it. What judges setups of processes is not done beside
-# what judges setups in containers, and neither while a swarm is made or left.
+# what judges setups in containers, and a swarm has the machine for itself: its replicas and their health checks fill it.
 LATER := nice -n 10
 test:
 	$(MAKE) --jobs 2 --output-sync=target processes beside-processes
 	$(MAKE) e2e-judged
-	$(MAKE) --jobs 2 --output-sync=target in-containers beside-containers
+	$(MAKE) --jobs 2 --output-sync=target containers-docker beside-containers
+	$(MAKE) containers-swarm
+	$(MAKE) containers-mutants
 
 processes:
 	$(MAKE) mutants
@@ -45,10 +47,6 @@ beside-processes:
 	$(LATER) $(MAKE) images
 	$(LATER) $(MAKE) unit
 	$(LATER) $(MAKE) e2e-engine
-
-in-containers:
-	$(MAKE) containers
-	$(MAKE) containers-mutants
 
 beside-containers:
 	$(LATER) $(MAKE) e2e-rest
@@ -82,8 +80,12 @@ scenarios-haproxy: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest scenarios --setup fixtures/setups/reference-haproxy-tls.toml
 
 containers:
-	$(MAKE) --jobs 2 --output-sync=target containers-nginx containers-haproxy
+	$(MAKE) containers-docker
 	$(MAKE) containers-swarm
+	$(MAKE) containers-mutants
+
+containers-docker:
+	$(MAKE) --jobs 2 --output-sync=target containers-nginx containers-haproxy
 
 containers-nginx: $(VENV)/.installed-dev
 	.ci/containers $(BIN) scenarios docker fixtures/setups/reference.toml
