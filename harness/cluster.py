@@ -212,6 +212,48 @@ class Cluster:
             for name in self.pool:
                 layout.balancer.enable(name, layout.balancer_node)
 
+    def reload_balancer(self) -> None:
+        """Have the balancer read its configuration again, as the setup says (balancer.reload).
+
+        Raises:
+            NodeError: it does not obey.
+        """
+        layout = self.layout
+        self.tampered = True
+        injected = clock.now()
+        effective: float | None = None
+        proof = ""
+        try:
+            proof = layout.balancer.reload(layout.balancer_node)
+            effective = clock.now()
+        finally:
+            self.record(
+                FaultWindow(
+                    fault="reload",
+                    node=layout.balancer_node.name,
+                    injected=injected,
+                    effective=effective,
+                    healing=clock.now(),
+                    healed=effective,
+                    proof=proof,
+                )
+            )
+
+    @contextmanager
+    def taken_out(self, instance: Instance) -> Iterator[None]:
+        """One instance is taken out at the balancer for the length of the block, and runs on.
+
+        Raises:
+            NodeError: the balancer does not obey.
+        """
+        self.tampered = True
+        site = _RolloutSite(self)
+        try:
+            site.drain(instance.name)
+            yield
+        finally:
+            site.enable(instance.name)
+
     def _tell_of_new_address(self, instance: Instance) -> None:
         """Where the setup says that the balancer is told, be whoever tells it: as soon as the instance is ready there."""
         node = instance.node

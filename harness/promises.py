@@ -25,6 +25,7 @@ _NOTICE = (
 )
 _STORE = "Step 2: Configure Persistent Session Storage"
 _BALANCING = "Step 3: Configure Load Balancer"
+_DEPLOYMENT = "Deployment Strategies: Zero-Downtime Deployment"
 _ORCHESTRATION = "Architecture Patterns: Pattern 3: Container Orchestration"
 
 _ALL = (
@@ -218,6 +219,18 @@ _ALL = (
         broken_by="a wrong weight, accidental stickiness, an instance missing from the pool or often marked down",
         remedy="check weights, the algorithm, and for how long the balancer leaves an instance out",
         guide="Common Issues: Uneven load distribution",
+    ),
+    Promise(
+        id="distribution.drained",
+        sentence="An instance that is taken out at the balancer gets nothing more, and what it had is finished.",
+        measured="open-loop traffic on fresh and reused connections, with slow requests in flight, while one instance is taken out "
+        "at the balancer and put back",
+        bound=bounds.DRAINED_IN_WORDS,
+        broken_by="a balancer that still sends people there who are bound to it by a cookie, or that was not told to read its "
+        "configuration again",
+        remedy="take it out for everybody (nginx: `down` and a reload; HAProxy: `set server ... state maint`), and wait until "
+        "what it has is answered",
+        guide=_DEPLOYMENT,
     ),
     Promise(
         id="failover.kill",
@@ -512,6 +525,27 @@ _ALL = (
         "nothing else",
         guide="Health Checks",
     ),
+    Promise(
+        id="lb.reload",
+        sentence="The balancer is reloaded under traffic, and nobody notices.",
+        measured="open-loop traffic on fresh and reused connections, with slow requests in flight, while the balancer is told to read its "
+        "configuration again (balancer.reload)",
+        bound=bounds.RELOAD_IN_WORDS,
+        broken_by="a reload that is a restart: for a moment nobody listens, and what is in flight is cut",
+        remedy='balancer.reload = "graceful": `nginx -s reload`, `systemctl reload haproxy` (master-worker mode), never a restart',
+        guide=_DEPLOYMENT,
+    ),
+    Promise(
+        id="lb.reload-streams",
+        sentence="A download that is under way when the balancer is reloaded comes to its end.",
+        measured="downloads that come bit by bit (app.download) are under way while the balancer is told to read its configuration "
+        "again",
+        bound="every download that was under way is finished",
+        broken_by="a balancer that ends its old processes before they have finished what they have",
+        remedy="give old processes more time than the longest download takes: balancer.reload_patience_seconds (nginx: "
+        "worker_shutdown_timeout; HAProxy: hard-stop-after)",
+        guide=_DEPLOYMENT,
+    ),
 )
 
 CATALOGUE: Mapping[str, Promise] = MappingProxyType({promise.id: promise for promise in _ALL})
@@ -588,6 +622,7 @@ _GROUPS = {
     "boot": "Do all come up?",
     "ready": "Is what instances say of themselves true?",
     "errors": "Are errors told as errors?",
+    "lb": "Can the balancer be looked after without anybody's notice?",
     "consistency": "Does what happens at the same time end as if it had not?",
 }
 
@@ -601,6 +636,7 @@ NEEDS: Mapping[str, str] = MappingProxyType(
         "out-of-memory": "its nodes have no memory limit of their own: --platform docker gives them one",
         "new-address": "its instances keep their addresses: --platform docker gives them new ones",
         "tls": "its balancer has certificates of its own, which the harness has no reason to believe",
+        "reload": "its balancer is not the harness's to reload, or to take an instance out at",
         "orchestrator": "nobody but the harness itself replaces instances there: --platform swarm does",
     }
 )

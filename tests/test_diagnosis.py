@@ -49,6 +49,7 @@ from harness.layouts import Choice
 from harness.model import Answer, Finding, History, Look, Status, Verdict
 from harness.setup import load_setup
 from harness.verification import Verification
+from tests import test_checkers_balancing as balancing
 from tests import test_checkers_state as state
 from tests.checker_histories import APPS, doctored, failed, fault, logout, look, whoami
 from tests.test_checkers_edge import BOTH, FORGED, TLS, answer, answers, by_all, handshake, redirect, versions
@@ -1469,7 +1470,70 @@ LIVES = [
     ),
 ]
 
+
+def reload(failed: int = 40, **errors: int) -> Evidence:
+    """Requests failed around a reload of the balancer."""
+    broken = ["failed-requests"] if failed else []
+    seen = {"failed": failed, "requests": 300, "errors": errors or {"refused": failed}, "broken": broken}
+    return {"ReloadCostsNothing": seen | {"proof": "it ended with exit code 0, and was started anew"}}
+
+
+def downloads(cut: int = 5, longest: float | None = 1.0, **errors: int) -> Evidence:
+    """Downloads under way at a reload were cut."""
+    seen = {"under_way": 7, "cut": cut, "errors": errors or {"truncated": cut}, "longest_seconds": longest}
+    return {"DownloadsAreFinished": seen | {"proof": "2 new workers serve in place of 2"}}
+
+
+def drained(given: int = 9) -> Evidence:
+    """Requests were given to an instance that was taken out."""
+    seen = {"node": "app-1", "given": given, "given_by_visitor": 3, "broken": ["given"] if given else []}
+    return {"DrainedIsLeftAlone": seen}
+
+
+LOOKED_AFTER = [
+    Row(
+        "a reload that is a restart",
+        reload(),
+        {"reload-is-restart": CERTAIN},
+        facts={"reload": "restart"},
+        told="40 of 300 requests failed around the reload (refused 40)",
+    ),
+    Row("the same, told by downloads", downloads(), {"reload-is-restart": CERTAIN}, facts={"reload": "restart"}),
+    Row("nobody says how, and they were refused", reload(), {"reload-is-restart": LIKELY}),
+    Row("nobody says how, and they were answered", reload(http_500=40), {}),
+    Row("it hands over, and requests fail", reload(), {}, facts={"reload": "graceful"}),
+    Row("a reload that costs nothing", reload(0, none=0), {}, facts={"reload": "restart"}),
+    Row(
+        "old processes have no time",
+        downloads(),
+        {"reload-patience-too-short": CERTAIN},
+        facts={"reload": "graceful", "reload_patience_seconds": 1},
+        told="5 of 7 downloads under way were cut (truncated 5)",
+    ),
+    Row(
+        "some went on for longer than old processes had",
+        downloads(longest=2.4),
+        {},
+        facts={"reload": "graceful", "reload_patience_seconds": 1},
+    ),
+    Row("none was cut", downloads(0), {}, facts={"reload": "graceful", "reload_patience_seconds": 1}),
+    Row(
+        "bound to one that was taken out",
+        drained(),
+        {"bound-while-drained": CERTAIN},
+        facts={"sticky_cookie": "SERVERID", "drain_by": "drain"},
+        told="9 requests of 3 people were given to app-1",
+    ),
+    Row(
+        "the same, by a balancer nobody knows", drained(), {"bound-while-drained": LIKELY}, facts={"sticky_cookie": "S"}
+    ),
+    Row("taken out for everybody", drained(), {}, facts={"sticky_cookie": "SERVERID", "drain_by": "maint"}),
+    Row("nobody is bound", drained(), {}, facts={"drain_by": "drain"}),
+    Row("left alone", drained(0), {}, facts={"sticky_cookie": "SERVERID", "drain_by": "drain"}),
+]
+
 ROWS = SESSIONS + LIVES + COMING + GOING + LOSING + LOSING_BEHIND_HAPROXY + ORCHESTRATED + STARVED + WAY_IN + STATE
+ROWS += LOOKED_AFTER
 each_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.what)
 
 
@@ -1549,8 +1613,11 @@ EVERYTHING = replace(
 )
 OF_REPLICAS = {"LostReplicaIsReplaced": HEALED, "ScalingCostsNothing": SCALED, "BadVersionIsTakenBack": BAD}
 """What is done to replicas only is not among everything that can be done to single instances."""
+OF_BALANCERS = dict.fromkeys(("ReloadCostsNothing", "DownloadsAreFinished", "DrainedIsLeftAlone"), balancing.HEALTHY)
+"""Nor is what is done to the balancer."""
 GIVEN = {
-    name: dict(checker().check(OF_REPLICAS.get(name, EVERYTHING)).evidence) for name, checker in registry().items()
+    name: dict(checker().check((OF_REPLICAS | OF_BALANCERS).get(name, EVERYTHING)).evidence)
+    for name, checker in registry().items()
 }
 
 

@@ -6,6 +6,7 @@ missing. Must not: import anything but `harness.model` and the standard library,
 
 from __future__ import annotations
 
+from harness.checkers.balancing import DownloadsAreFinished, DrainedIsLeftAlone, ReloadCostsNothing
 from harness.checkers.bounds import LossBounds
 from harness.checkers.distribution import EveryInstanceGetsTraffic, SharesFitTheAlgorithm
 from harness.checkers.edge import (
@@ -55,6 +56,8 @@ __all__ = [
     "ChangesSurvive",
     "ClientAddressIsTrue",
     "CookieIsGuarded",
+    "DownloadsAreFinished",
+    "DrainedIsLeftAlone",
     "EnoughTraffic",
     "ErrorsHaveStatus",
     "EveryInstanceAnswers",
@@ -87,6 +90,7 @@ __all__ = [
     "OnlySecureVersions",
     "OverloadIsNoLogout",
     "ReadyIsTruthful",
+    "ReloadCostsNothing",
     "ReplayIsRefused",
     "RequestsSurviveLoss",
     "RolloutCostsNothing",

@@ -13,6 +13,8 @@ __all__ = [
     "ASKED_SHARE_IN_GAP",
     "CHANGES_TOGETHER",
     "DETECT_BY_REQUESTS",
+    "DRAINED_IN_WORDS",
+    "DRAINED_SECONDS",
     "EACH_CONNECTION_KIND",
     "EACH_PAIR",
     "EACH_PHASE",
@@ -30,6 +32,7 @@ __all__ = [
     "IDLE_MARGIN_SECONDS",
     "IDLE_WATCHED_SECONDS",
     "INSECURE_VERSIONS",
+    "IN_FLIGHT_AT_RELOAD",
     "IN_FLIGHT_AT_STOP",
     "IN_FLIGHT_PER_INSTANCE",
     "JOBS_RESUME_IN_WORDS",
@@ -64,6 +67,7 @@ __all__ = [
     "REJOIN_ANSWERS",
     "REJOIN_IN_WORDS",
     "REJOIN_SECONDS",
+    "RELOAD_IN_WORDS",
     "REPLAYS_REFUSED",
     "RESTART_SESSIONS",
     "ROUND_ROBIN_EACH",
@@ -344,6 +348,15 @@ SETTLED_SECONDS = 0.05
 FORGOTTEN_UNDER = 1.0
 """Seconds an unanswered request without a timeout is taken to have lasted, where its end was not seen."""
 
+# -- looking after the balancer ------------------------------------------------------------------------------------
+
+IN_FLIGHT_AT_RELOAD = 3
+"""Requests, and downloads, that were under way when the balancer was told to reload: what could be cut."""
+
+DRAINED_SECONDS = 5.0
+"""From the order to take an instance out until it surely gets nothing more. Whoever stops it does so when the balancer says
+that it is done, and waits no longer than a page may take for a balancer that never does."""
+
 # -- an orchestrator ------------------------------------------------------------------------------------------------
 
 HEAL_SECONDS = 15.0
@@ -415,6 +428,11 @@ NEW_ADDRESS_IN_WORDS = (
     f"{KILL.longest_gap_seconds:.1f} s, no answer slower than {KILL.slowest_seconds:.1f} s; it answers through the "
     f"balancer within {REJOIN_SECONDS:.0f} s of being ready, {REJOIN_ANSWERS} times or more; no answer by anybody who is "
     "no instance of the setup"
+)
+RELOAD_IN_WORDS = f"no failed request, and no gap above {GAP_SECONDS:.1f} s; {IN_FLIGHT_AT_RELOAD} or more were under way at the order"
+DRAINED_IN_WORDS = (
+    f"no request is given to it once the balancer has said so, or {DRAINED_SECONDS:.0f} s after the order; what was under way "
+    "there is answered, and no request fails"
 )
 REJOIN_IN_WORDS = (
     f"it answers through the balancer within {REJOIN_SECONDS:.0f} s of being ready, {REJOIN_ANSWERS} times or more, "

@@ -11,6 +11,7 @@ from dataclasses import asdict, fields, is_dataclass
 from types import MappingProxyType
 from typing import Any, cast
 
+from harness.checkers.balancing import DownloadsAreFinished, DrainedIsLeftAlone, ReloadCostsNothing
 from harness.checkers.distribution import EveryInstanceGetsTraffic, SharesFitTheAlgorithm
 from harness.checkers.edge import (
     ClientAddressIsTrue,
@@ -106,6 +107,9 @@ _CHECKERS: Mapping[str, type[Checker]] = MappingProxyType(
             BootsTogether,
             ReadyIsTruthful,
             ErrorsHaveStatus,
+            ReloadCostsNothing,
+            DownloadsAreFinished,
+            DrainedIsLeftAlone,
             EnoughTraffic,
             OnTime,
         )

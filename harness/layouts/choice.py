@@ -14,8 +14,10 @@ from harness.setup import JOURNEYS, Setup
 __all__ = ["ABILITIES", "Choice", "choose", "missing", "undeclared"]
 
 ABILITIES: Mapping[str, frozenset[str]] = {
-    "native": frozenset({"instances", "new-version", "database", "tls"}),
-    "docker": frozenset({"instances", "new-version", "database", "cut-off", "out-of-memory", "new-address", "tls"}),
+    "native": frozenset({"instances", "new-version", "database", "tls", "reload"}),
+    "docker": frozenset(
+        {"instances", "new-version", "database", "cut-off", "out-of-memory", "new-address", "tls", "reload"}
+    ),
     "compose": frozenset({"instances", "new-version", "cut-off", "new-address"}),
     "swarm": frozenset({"orchestrator", "tls"}),
 }
@@ -111,6 +113,7 @@ _OF_THE_APP = {
     "websocket": "where people hear of each other at once",
     "overloaded_at": "how many requests an instance works on at once",
     "slow": "which page takes its time",
+    "download": "which answer comes bit by bit",
 }
 """What a key of the application says, for those that a scenario may need."""
 

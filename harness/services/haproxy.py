@@ -23,9 +23,18 @@ from jinja2 import Environment, StrictUndefined
 
 from harness import assets, clock
 from harness.errors import BadInput, NodeError, WaitTimeout
-from harness.platforms.node import ContainerSpec, Inspectable, Node, NodeSpec
+from harness.platforms.node import ContainerSpec, Inspectable, Node, NodeSpec, Stoppable
 from harness.services._asking import answers_well
-from harness.services._balancing import CLIENT_HEADER, DOCKER_DNS, READY_NAME, Drained, Secure, must_know, pool_of
+from harness.services._balancing import (
+    CLIENT_HEADER,
+    DOCKER_DNS,
+    READY_NAME,
+    Drained,
+    Secure,
+    must_know,
+    pool_of,
+    restarted,
+)
 from harness.setup import Balancer
 from harness.waiting import wait_until
 from harness.workspace import Workspace
@@ -77,7 +86,7 @@ _NUMBERS: Mapping[str, str] = {
 _WORDS: Mapping[str, str] = {"status": "status", "check_status": "check", "last_chk": "check_said"}
 
 
-class HaproxyNode(Node, Inspectable, Protocol):
+class HaproxyNode(Node, Inspectable, Stoppable, Protocol):
     """What it takes to give a running HAProxy another configuration."""
 
 
@@ -287,9 +296,9 @@ class HaproxyService:
         if name in self._servers:
             with self._one_at_a_time:
                 self._must_run(node)
-                # In maintenance rather than drained: visitors with a cookie would still be sent to a drained one, and
-                # its checks, which fail while it is replaced, would keep it out for some time after that.
-                self._tell(f"set server {_BACKEND}/{name} state maint")
+                # In maintenance, unless the settings say otherwise: visitors with a cookie would still be sent to a
+                # drained one, and its checks, which fail while it is replaced, would keep it out for some time after that.
+                self._tell(f"set server {_BACKEND}/{name} state {self.settings.drain_by}")
                 self._change(name, node, drained=True)
                 gone = self._wait_idle(name, within_seconds=within_seconds)
         return Drained(old_workers_gone=gone, seconds=clock.now() - began)
@@ -325,13 +334,17 @@ class HaproxyService:
                 self._tell(*self._weights())
                 self._write(node)
 
-    def reload(self, node: HaproxyNode) -> None:
-        """Hand over to a new process with the same configuration, which forgets how the instances were and all it had
-        counted. Returns when the new one serves. Raises NodeError when it does not."""
+    def reload(self, node: HaproxyNode) -> str:
+        """Hand over to a new process with the same configuration, in the way the settings name, which forgets how the
+        instances were and all it had counted. Returns when the new one serves, with what was seen of it. Raises NodeError
+        when it does not."""
         with self._one_at_a_time:
-            self._reload(node)
+            if self.settings.reload == "restart":
+                self._must_run(node)
+                return restarted(node)
+            return self._reload(node)
 
-    def _reload(self, node: HaproxyNode) -> None:
+    def _reload(self, node: HaproxyNode) -> str:
         self._must_run(node)
         self._write(node)
         code, said = node.run(*self._place.command("-c"))
@@ -349,6 +362,7 @@ class HaproxyService:
             raise NodeError(f"HAProxy did not reload: {problem}; see {node.log_path}") from None
         if not node.is_running():
             raise NodeError(f"HAProxy ended while it was told to reload; see {node.log_path}")
+        return f"process {self._serving()} serves in place of {before}"
 
     def reset(self, node: HaproxyNode) -> None:
         """Forget every failure that was seen, with nobody drained and everybody where they were at first, at full weight.
@@ -485,6 +499,7 @@ def render(settings: Balancer, *, place: Place, servers: Mapping[str, _Server], 
         listen=place.listen,
         resolver=place.resolver,
         most_connections=place.most_connections,
+        reload_patience_seconds=settings.reload_patience_seconds,
         ready_name=READY_NAME,
         threads=settings.workers,
         algorithm={"least_conn": "leastconn", "round_robin": "roundrobin"}[settings.algorithm],

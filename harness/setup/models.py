@@ -326,6 +326,11 @@ class App(_Table):
         description="A path that takes {seconds} to be answered, to have requests in flight.",
         examples=["/slow?seconds={seconds}"],
     )
+    download: UrlPath | None = Field(
+        default=None,
+        description="A path whose answer comes bit by bit over {seconds}, to have downloads under way.",
+        examples=["/download?seconds={seconds}"],
+    )
     overloaded_at: Annotated[int, Between(1, 1_000, because="so many requests are made at once")] | None = Field(
         default=None,
         description="How many requests one instance works on at once before it answers that it is overloaded, with 503 or "
@@ -493,6 +498,7 @@ class Balancer(_Table):
             "retry_on",
             "retry_writes",
             "sticky_cookie",
+            "drain_by",
         ),
     }
     """The keys that mean something to balancers of one kind alone."""
@@ -590,6 +596,20 @@ class Balancer(_Table):
         description="How it knows where instances are, on platforms that give them addresses: it looks their names up "
         "once, at its start; again and again; or it is given addresses, and the new one when an instance comes back "
         "elsewhere, as docker-gen or consul-template do.",
+    )
+    reload: Literal["graceful", "restart"] = Field(
+        default="graceful",
+        description="How whoever looks after it has it read its configuration again: it hands over to new processes, or it "
+        "is stopped and started.",
+    )
+    reload_patience_seconds: Annotated[int, AtLeast(1, because="both kinds count in whole seconds")] = Field(
+        default=30,
+        description="How long processes of before a reload may go on with what they have; then it is cut. Whole seconds.",
+    )
+    drain_by: Literal["maint", "drain"] = Field(
+        default="maint",
+        description="How an instance is taken out: with `maint` nothing is sent there any more, with `drain` whoever is bound to "
+        "it by a cookie still is.",
     )
     port: Annotated[int, Between(1, 65_535, because="leave it out for any free port")] | None = Field(
         default=None, description="The port it answers on. Not given: any free one.", examples=[8080]

@@ -1,0 +1,53 @@
+"""Can the balancer be looked after without anybody's notice?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from harness.checkers import DownloadsAreFinished, DrainedIsLeftAlone, ReloadCostsNothing
+from harness.model import History
+from harness.pytest_plugin import Judge
+from harness.scene import Scene
+
+pytestmark = pytest.mark.needs("instances", "reload")
+
+
+@pytest.fixture(scope="module")
+def looked_after(record_once: Callable[[str, Callable[[Scene], None]], History]) -> History:
+    """People browse; an instance is taken out at the balancer and put back, then they download and the balancer is reloaded."""
+
+    def story(scene: Scene) -> None:
+        victim = scene.any_instance()
+        scene.visitors.log_in(count=12)
+        with scene.visitors.browsing(slow_per_second=20, slow_seconds=0.5) as traffic:
+            traffic.run_for(seconds=1)
+            with scene.cluster.taken_out(victim):
+                traffic.run_for(seconds=0.7)
+            traffic.run_until_answered_by(victim, times=5, within_seconds=5)
+            with scene.visitors.downloading(per_second=10, seconds_each=2.5):
+                traffic.run_for(seconds=0.7)
+                scene.cluster.reload_balancer()
+                traffic.run_for(seconds=0.7)
+
+    return record_once("balancer-looked-after", story)
+
+
+@pytest.mark.promise("distribution.drained")
+def test_a_drained_instance_is_left_alone(looked_after: History, judge: Judge) -> None:
+    """An instance that is taken out at the balancer gets nothing more, and what it had is finished."""
+    judge(DrainedIsLeftAlone(), of=looked_after)
+
+
+@pytest.mark.promise("lb.reload")
+def test_a_reload_costs_nobody_a_request(looked_after: History, judge: Judge) -> None:
+    """The balancer is reloaded under traffic, and nobody notices."""
+    judge(ReloadCostsNothing(), of=looked_after)
+
+
+@pytest.mark.promise("lb.reload-streams")
+@pytest.mark.needs("app.download")
+def test_a_reload_cuts_no_download(looked_after: History, judge: Judge) -> None:
+    """A download that is under way when the balancer is reloaded comes to its end."""
+    judge(DownloadsAreFinished(), of=looked_after)
