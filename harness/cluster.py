@@ -7,6 +7,7 @@ are single looks, outside anything that is measured.
 from __future__ import annotations
 
 import select
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, suppress
@@ -37,6 +38,7 @@ _LOOK_EVERY_SECONDS = 0.02
 NAMED = "named"
 """The key of a look under which stands who the answer says it is from, where the setup names a header for that."""
 _BACK_WITHIN_SECONDS = 30.0
+_FIRST_CLIENT = 20
 _UNREADY_WITHIN_SECONDS = 10.0
 _NOTHING_SAID = Environment()
 
@@ -148,6 +150,22 @@ class Cluster:
         known = {seen: instance.name for instance in self.instances for seen in instance.seen_as}
         kept = self.replicas.addresses if self.replicas is not None else {}
         return {**known, **kept, **self.layout.whos()}
+
+    def client_addresses(self, count: int) -> tuple[str, ...]:
+        """So many addresses of this machine, each of another network of 256, from which the balancer can be asked; none where
+        it would not see them (a container is reached through the engine), or the machine has no such addresses."""
+        if self.layout.platform != "native":
+            return ()
+        addresses = tuple(
+            f"127.{_FIRST_CLIENT + number}.{number * 37 % 251}.{1 + number * 91 % 251}" for number in range(count)
+        )
+        try:
+            for address in addresses:
+                with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tried:
+                    tried.bind((address, 0))
+        except OSError:
+            return ()
+        return addresses
 
     def record(self, event: FaultWindow | RolloutStep | Look) -> None:
         if self.recorder is not None:

@@ -139,9 +139,15 @@ class Visitors:
         value = {"before": before, "after": after, "logouts": done}
         self._cluster.record(Look(what="sessions-at-logout", node="", at=clock.now(), status=None, value=value))
 
-    def arrive(self, *, count: int) -> None:
-        """`count` people who never log in."""
-        self._people.extend(Visitor(name, BALANCER) for name in self._traffic.new_visitors(count))
+    def arrive(self, *, count: int, apart: bool = False) -> None:
+        """`count` people who never log in. `apart`: each comes from an address of their own, where the machine has so many and
+        the balancer would see them."""
+        names = self._traffic.new_visitors(count)
+        self._people.extend(Visitor(name, BALANCER) for name in names)
+        if apart and (addresses := self._cluster.client_addresses(count)):
+            came_from = dict(zip(names, addresses, strict=True))
+            self._traffic.place_visitors(came_from)
+            self._cluster.record(Look(what="came-from", node="", at=clock.now(), status=None, value=came_from))
 
     def write_and_read_everywhere(self) -> None:
         """One person writes a record through each instance, and reads each back through every instance.

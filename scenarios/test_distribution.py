@@ -14,10 +14,11 @@ from harness.scene import Scene
 
 @pytest.fixture(scope="module")
 def spread(record_once: Callable[[str, Callable[[Scene], None]], History]) -> History:
-    """Enough requests, each on its own connection and several at a time, to tell a fair balancer from an unfair one."""
+    """Enough requests, from many addresses, each on its own connection and several at a time, to tell a fair balancer from an
+    unfair one."""
 
     def story(scene: Scene) -> None:
-        scene.visitors.arrive(count=10)
+        scene.visitors.arrive(count=30, apart=True)
         with scene.visitors.overlapping_requests() as traffic:
             traffic.run_for(seconds=3)
 

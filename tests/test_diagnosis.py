@@ -1533,7 +1533,39 @@ LOOKED_AFTER = [
 ]
 
 ROWS = SESSIONS + LIVES + COMING + GOING + LOSING + LOSING_BEHIND_HAPROXY + ORCHESTRATED + STARVED + WAY_IN + STATE
-ROWS += LOOKED_AFTER
+
+
+def shares(addresses: int = 0, counts: Sequence[int] = (500, 100, 100), **bound: int) -> Evidence:
+    """First choices, and which addresses came to one instance alone."""
+    told = {name.replace("_", "-"): count for name, count in bound.items()}
+    seen = {"counts": dict(zip(APPS, counts, strict=True)), "addresses": addresses, "bound_addresses": told}
+    return {"SharesFitTheAlgorithm": seen}
+
+
+SHARED_OUT = [
+    Row(
+        "five times as much for one of equals",
+        shares(),
+        {"wrong-weight": CERTAIN},
+        facts={"weights": {"app-1": 5}, "capacity": {}},
+        told="first choices: app-1 500, app-2 100, app-3 100",
+    ),
+    Row("as much for one that can do more", shares(), {"wrong-weight": CERTAIN}, facts={"capacity": {"app-1": 5}}),
+    Row("weights that fit", shares(), {}, facts={"weights": {"app-1": 5}, "capacity": {"app-1": 5}}),
+    Row("nobody is said to get more", shares(), {}, facts={"weights": {}, "capacity": {}}),
+    Row(
+        "an office is one address",
+        shares(30, app_1=12, app_2=9, app_3=9),
+        {"bound-by-address": CERTAIN},
+        facts={"sticky_address": True},
+        told="of 30 addresses 30 came to one instance only (app-1 12, app-2 9, app-3 9)",
+    ),
+    Row("the same, by a balancer nobody knows", shares(30, app_1=12, app_2=9, app_3=8), {"bound-by-address": LIKELY}),
+    Row("all to one: it may be the only one", shares(30, app_1=30), {}),
+    Row("few addresses", shares(4, app_1=2, app_2=2), {}, facts={"sticky_address": True}),
+    Row("some by chance", shares(30, app_1=1), {}, facts={"sticky_address": False}),
+]
+ROWS += LOOKED_AFTER + SHARED_OUT
 each_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.what)
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "DETECT_BY_REQUESTS",
     "DRAINED_IN_WORDS",
     "DRAINED_SECONDS",
+    "EACH_ADDRESS",
     "EACH_CONNECTION_KIND",
     "EACH_PAIR",
     "EACH_PHASE",
@@ -212,6 +213,9 @@ READY_SECONDS = 5.0
 
 MISSED_BY_CHANCE = 1e-6
 """Probability with which a fair balancer may leave out an instance by chance: N (1 - 1/N)^n. 3 instances: n = 37."""
+
+EACH_ADDRESS = 8
+"""Requests from one address: that a balancer that binds nobody gives all of them to one of three has probability 3^-7 = 0.05 %."""
 
 ROUND_ROBIN_EACH = 20
 """Requests per instance. The bound is exact, so there are no false alarms; a weight of 2 instead of 1 then shows as

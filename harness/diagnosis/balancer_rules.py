@@ -1,4 +1,4 @@
-"""Rules about looking after the balancer: what a reload costs, who is still sent to an instance that was taken out.
+"""Rules about the balancer: what a reload costs, who is still sent to an instance that was taken out, who gets too much.
 
 A rule answers None unless the finding it is asked about shows the symptom its cause has. Remedies are in the terms of
 the user's own setup file. Must not: conclude from the absence of a look that nobody took.
@@ -12,9 +12,12 @@ from typing import Any
 from harness.diagnosis.case import Case
 from harness.model import Cause, Confidence
 
-__all__ = ["bound_while_drained", "reload_is_restart", "reload_patience_too_short"]
+__all__ = ["bound_by_address", "bound_while_drained", "reload_is_restart", "reload_patience_too_short", "wrong_weight"]
 
 _DEPLOYMENT = "Deployment Strategies: Zero-Downtime Deployment"
+_ADDRESSES = 10
+"""Addresses from which to tell that it is addresses that are bound."""
+_MOST = 0.9
 _SETTLED_SECONDS = 0.5
 """How much before its patience ends a process may be seen to cut: clocks of the balancer count in whole seconds."""
 
@@ -98,6 +101,60 @@ def bound_while_drained(case: Case) -> Cause | None:
         remedy='balancer.drain_by = "maint" (HAProxy: `set server ... state maint`), which moves them to others; keep sessions '
         "where every instance finds them",
         guide=_DEPLOYMENT,
+    )
+
+
+# -- shares --------------------------------------------------------------------------------------------------------
+
+
+def wrong_weight(case: Case) -> Cause | None:
+    """Shares are off, and the balancer's weights are not what the instances can do."""
+    seen = case.evidence("SharesFitTheAlgorithm")
+    counts: Mapping[str, int] = seen.get("counts") or {}
+    weights: Mapping[str, int] = case.facts.get("weights") or {}
+    capacity: Mapping[str, int] = case.facts.get("capacity") or {}
+    names = sorted({*weights, *capacity} & set(counts))
+    off = [name for name in names if weights.get(name, 1) != capacity.get(name, 1)]
+    if not off or len(counts) < 2:
+        return None
+    evidence = [f"first choices: {', '.join(f'{name} {count}' for name, count in counts.items())}"]
+    for name in off:
+        evidence.append(
+            f"balancer.weights gives {name} {weights.get(name, 1)}, and app.capacity says that it can do "
+            f"{capacity.get(name, 1)} (others: 1)"
+        )
+    return Cause(
+        id="wrong-weight",
+        sentence="the balancer's weights do not fit what the instances can do",
+        confidence=Confidence.CERTAIN,
+        evidence=tuple(evidence),
+        remedy="leave balancer.weights out where all instances are alike (nginx: `weight=`; HAProxy: `weight`), or say in "
+        "app.capacity which of them can do more",
+        guide="Common Issues: Uneven load distribution",
+    )
+
+
+def bound_by_address(case: Case) -> Cause | None:
+    """Whoever comes from one address is always sent to the same instance."""
+    seen = case.evidence("SharesFitTheAlgorithm")
+    bound: Mapping[str, int] = seen.get("bound_addresses") or {}
+    addresses = seen.get("addresses", 0)
+    declared = case.facts.get("sticky_address")
+    # From several addresses, or it could as well be that the others get nothing at all.
+    if addresses < _ADDRESSES or sum(bound.values()) < _MOST * addresses or (len(bound) < 2 and not declared):
+        return None
+    spread = ", ".join(f"{name} {count}" for name, count in sorted(bound.items()))
+    evidence = [f"of {addresses} addresses {sum(bound.values())} came to one instance only ({spread})"]
+    if declared:
+        evidence.append("balancer.sticky_address is true")
+    return Cause(
+        id="bound-by-address",
+        sentence="whoever comes from one address is bound to one instance, whatever the balancer's algorithm is",
+        confidence=Confidence.CERTAIN if declared else Confidence.LIKELY,
+        evidence=tuple(evidence),
+        remedy="leave balancer.sticky_address out (nginx: `ip_hash`; HAProxy: `balance source`, `stick on src`), and keep sessions "
+        "where every instance finds them: an office, or a proxy, is one address",
+        guide="Common Issues: Uneven load distribution",
     )
 
 

@@ -132,6 +132,8 @@ class _Server:
     drained: bool = False
     weight: int = _FULL
     """In percent of a full share."""
+    share: int = _EVEN
+    """Its full share, beside the others."""
 
 
 class HaproxyService:
@@ -161,7 +163,10 @@ class HaproxyService:
         self._place = place
         self._health = health
         self._known = tuple(upstreams)
-        self._servers = {name: _Server(host=host, port=at) for name, (host, at) in pool_of(settings, upstreams).items()}
+        self._servers = {
+            name: _Server(host=host, port=at, share=settings.weights.get(name, _EVEN))
+            for name, (host, at) in pool_of(settings, upstreams).items()
+        }
         self._first_servers = dict(self._servers)
         self._one_at_a_time = threading.Lock()
 
@@ -409,11 +414,7 @@ class HaproxyService:
         self._write(node)
 
     def _weights(self) -> list[str]:
-        weigh = _uneven(self._servers)
-        return [
-            f"set server {_BACKEND}/{name} weight {server.weight if weigh else _EVEN}"
-            for name, server in self._servers.items()
-        ]
+        return [f"set server {_BACKEND}/{name} weight {weight}" for name, weight in _weights(self._servers).items()]
 
     def _write(self, node: HaproxyNode) -> None:
         node.write_file(f"{self._place.directory}/{_CONFIGURATION}", self._rendered().encode())
@@ -494,6 +495,7 @@ def render(settings: Balancer, *, place: Place, servers: Mapping[str, _Server], 
         trim_blocks=False,
     )
     environment.filters["milliseconds"] = milliseconds
+    weights = _weights(servers)
     template = environment.from_string(assets.path(_TEMPLATE).read_text(encoding="utf-8"))
     return template.render(
         listen=place.listen,
@@ -502,7 +504,9 @@ def render(settings: Balancer, *, place: Place, servers: Mapping[str, _Server], 
         reload_patience_seconds=settings.reload_patience_seconds,
         ready_name=READY_NAME,
         threads=settings.workers,
-        algorithm={"least_conn": "leastconn", "round_robin": "roundrobin"}[settings.algorithm],
+        algorithm="source"
+        if settings.sticky_address
+        else {"least_conn": "leastconn", "round_robin": "roundrobin"}[settings.algorithm],
         check=_check(settings),
         check_path=settings.check_path or health,
         check_timeout_seconds=settings.check_timeout_seconds if settings.checks else None,
@@ -517,7 +521,7 @@ def render(settings: Balancer, *, place: Place, servers: Mapping[str, _Server], 
         keepalive_seconds=settings.keepalive_seconds,
         connect_timeout_seconds=settings.connect_timeout_seconds,
         read_timeout_seconds=settings.read_timeout_seconds,
-        weigh=_uneven(servers),
+        weigh=_uneven(servers) or any(server.share != _EVEN for server in servers.values()),
         tls=tls,
         tls_listen=place.tls_listen,
         certificate=place.certificate,
@@ -530,7 +534,7 @@ def render(settings: Balancer, *, place: Place, servers: Mapping[str, _Server], 
             {
                 "name": name,
                 "address": f"{server.host}:{server.port}",
-                "weight": server.weight,
+                "weight": weights[name],
                 "drained": server.drained,
                 "resolved": bool(place.resolver) and not _is_address(server.host),
             }
@@ -549,6 +553,14 @@ def _check(settings: Balancer) -> str:
     if (settings.check_interval_seconds, settings.fall, settings.rise) == _GUIDE_CHECK:
         return "check"
     return f"check inter {milliseconds(settings.check_interval_seconds)} fall {settings.fall} rise {settings.rise}"
+
+
+def _weights(servers: Mapping[str, _Server]) -> Mapping[str, int]:
+    """What HAProxy is told: shares as they are, and in percent of the largest where one has less than its full one."""
+    if not _uneven(servers):
+        return {name: server.share for name, server in servers.items()}
+    largest = max(server.share for server in servers.values())
+    return {name: server.weight * server.share // largest for name, server in servers.items()}
 
 
 def _uneven(servers: Mapping[str, _Server]) -> bool:

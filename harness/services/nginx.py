@@ -360,7 +360,12 @@ def render(
     return template.render(
         listen=place.listen,
         servers=[
-            {"name": name, "address": f"{address[0]}:{address[1]}", "drained": name in drained}
+            {
+                "name": name,
+                "address": f"{address[0]}:{address[1]}",
+                "drained": name in drained,
+                "weight": settings.weights.get(name, 1),
+            }
             for name, address in pool.items()
         ],
         access_log=place.access_log,
@@ -372,6 +377,7 @@ def render(
         open_files=place.open_files,
         reload_patience_seconds=settings.reload_patience_seconds,
         algorithm=settings.algorithm,
+        sticky_address=settings.sticky_address,
         max_fails=settings.max_fails,
         fail_timeout_seconds=settings.fail_timeout_seconds,
         next_upstream=settings.next_upstream,

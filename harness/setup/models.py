@@ -214,6 +214,7 @@ RetryOn = Annotated[
     BeforeValidator(_none_is_empty),
     Distinct(),
 ]
+Weights = Mapping[str, Annotated[int, Between(1, 100, because="it counts beside the others, which have 1")]]
 StopSignal = Annotated[
     Literal["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH"],
     BeforeValidator(_no_signal_of_ours),
@@ -309,6 +310,12 @@ class App(_Table):
         default_factory=dict,
         description="Environment variables of single instances, by the instance's name, on top of all others.",
         examples=[{"app-1": {"LOG_LEVEL": "debug"}}],
+    )
+    capacity: Weights = Field(
+        default_factory=dict,
+        description="How much work single instances can do beside the others, which count 1: what the balancer's shares are judged "
+        "by. Not given: all alike.",
+        examples=[{"app-1": 2}],
     )
     health: UrlPath = Field(default="/health", description="A path that answers below 300 while an instance is alive.")
     ready: UrlPath | None = Field(
@@ -596,6 +603,16 @@ class Balancer(_Table):
         description="How it knows where instances are, on platforms that give them addresses: it looks their names up "
         "once, at its start; again and again; or it is given addresses, and the new one when an instance comes back "
         "elsewhere, as docker-gen or consul-template do.",
+    )
+    weights: Weights = Field(
+        default_factory=dict,
+        description="How much of the traffic single instances are given beside the others, which count 1. Not given: all alike.",
+        examples=[{"app-1": 2}],
+    )
+    sticky_address: bool = Field(
+        default=False,
+        description="Whether everybody who comes from one address is sent to the same instance, instead of what the algorithm "
+        "says (nginx: ip_hash; HAProxy: balance source).",
     )
     reload: Literal["graceful", "restart"] = Field(
         default="graceful",

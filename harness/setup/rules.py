@@ -173,6 +173,8 @@ def _node_texts(setup: Setup) -> Iterator[Mistake]:
 def _instances_named(setup: Setup) -> Iterator[Mistake]:
     names = setup.app.names
     named: list[tuple[Key, str]] = [(("app", "instance_env", name), name) for name in setup.app.instance_env]
+    named += [(("app", "capacity", name), name) for name in setup.app.capacity]
+    named += [(("balancer", "weights", name), name) for name in setup.balancer.weights]
     named += [(("balancer", "pool", place), name) for place, name in enumerate(setup.balancer.pool or ())]
     for key, name in named:
         if name not in names:
