@@ -145,6 +145,34 @@ class Cluster:
             return self.layout.balancer.statistics(self.layout.balancer_node)
         return {}
 
+    def look_at_balancer_view(self) -> tuple[Look, ...]:
+        """Ask every instance of the pool how it is, and at the same moment the balancer what it thinks of it.
+
+        The balancer's opinion is in the looks named `lb-view`: its own words (`status`, `check`, `said`) and whether it would
+        send a request there (`up`). Where it does not tell, there are none.
+        """
+        direct = self._on_all(lambda instance: self.look("health", instance, self.setup.app.health))
+        seen = self.balancer_statistics()
+        looks = tuple(
+            Look(
+                what="lb-view",
+                node=name,
+                at=clock.now(),
+                status=None,
+                value={
+                    "status": str(row.get("status", "")),
+                    "up": str(row.get("status", "")).startswith("UP"),
+                    "check": str(row.get("check", "")),
+                    "said": str(row.get("check_said", "")),
+                },
+            )
+            for name, row in seen.items()
+        )
+        for look in looks:
+            self.record(look)
+        del direct
+        return looks
+
     def whos(self) -> Mapping[str, str]:
         """The instance behind each address and name that the balancer or an answer may tell."""
         known = {seen: instance.name for instance in self.instances for seen in instance.seen_as}

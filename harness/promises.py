@@ -293,6 +293,18 @@ _ALL = (
         guide="Health Checks",
     ),
     Promise(
+        id="failover.error-burst",
+        sentence="When what all instances need is back, people are served again, however many errors there were meanwhile.",
+        measured="the database is stopped, and people ask through the balancer for what needs it; when every instance, asked directly, "
+        "does it again, they ask until they are served",
+        bound=bounds.BURST_IN_WORDS,
+        broken_by="a balancer that takes answers of the application for failures of an instance, takes all of them out for that, and "
+        "leaves them out for long",
+        remedy="leave answers of the application out of what counts (nginx: no http_500 or http_503 in balancer.next_upstream), and use an "
+        "instance again soon (balancer.fail_timeout_seconds; HAProxy: balancer.rise)",
+        guide=_BALANCING,
+    ),
+    Promise(
         id="rollout.rolling",
         sentence="A new version reaches every instance and nobody loses a request or a session.",
         measured="open-loop traffic on fresh and reused connections, with slow requests in flight, while the rollout replaces the instances",
@@ -440,6 +452,17 @@ _ALL = (
         guide="Why It Works: Stateless Handlers",
     ),
     Promise(
+        id="post.exactly-once",
+        sentence="What is sent once has one effect at most, also when the instance that got it stops answering.",
+        measured="many people raise a number of their own (journey.tally) once, through the balancer, while one instance hangs; when it has "
+        "gone on each number is looked at",
+        bound="no number was raised twice, and each whose raising was acknowledged was raised",
+        broken_by="a balancer that sends a POST to another instance when the first one does not answer: both may do it",
+        remedy="let the balancer try only what may be done twice (nginx: no non_idempotent in balancer.next_upstream; HAProxy: "
+        "balancer.retry_writes = false)",
+        guide=f"{_BALANCING} (proxy_next_upstream)",
+    ),
+    Promise(
         id="consistency.unique",
         sentence="Of two people who ask for the same name at the same moment, one gets it.",
         measured="the same account is registered (journey.register) through all instances at the same time, again and again "
@@ -546,6 +569,29 @@ _ALL = (
         "worker_shutdown_timeout; HAProxy: hard-stop-after)",
         guide=_DEPLOYMENT,
     ),
+    Promise(
+        id="health.lb-view",
+        sentence="What the balancer thinks of each instance is true, also when one has died, and when it is back.",
+        measured="the balancer's own word on each instance (HAProxy: its runtime socket) beside the answers of the instances themselves, "
+        "while one is killed and started again; nginx has no opinion that could be read",
+        bound=bounds.VIEW_IN_WORDS,
+        broken_by="health checks that ask the wrong path, or too seldom",
+        remedy="have the checks ask the path that says whether an instance wants traffic (balancer.check_path), often enough "
+        "(balancer.check_interval_seconds, balancer.fall, balancer.rise)",
+        guide="Health Checks",
+    ),
+    Promise(
+        id="affinity.owner-dies",
+        sentence="People whom a cookie binds to an instance are served by another when it dies, and are still logged in.",
+        measured="people log in and browse through the balancer, which binds them by a cookie (balancer.sticky_cookie); one instance is "
+        "killed",
+        bound=bounds.MOVED_IN_WORDS,
+        broken_by="a balancer that sends people to the instance their cookie names although it is down; sessions in the memory of that "
+        "instance",
+        remedy="let the balancer move them (HAProxy: no `force-persist`, `option redispatch`), and keep sessions where every instance "
+        "finds them",
+        guide=_STORE,
+    ),
 )
 
 CATALOGUE: Mapping[str, Promise] = MappingProxyType({promise.id: promise for promise in _ALL})
@@ -622,6 +668,8 @@ _GROUPS = {
     "boot": "Do all come up?",
     "ready": "Is what instances say of themselves true?",
     "errors": "Are errors told as errors?",
+    "health": "Does the balancer know how the instances are?",
+    "affinity": "Is whoever is bound to an instance free when it dies?",
     "lb": "Can the balancer be looked after without anybody's notice?",
     "consistency": "Does what happens at the same time end as if it had not?",
 }

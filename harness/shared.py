@@ -21,7 +21,7 @@ from harness.listening import Listener
 from harness.model import Look, Outcome
 from harness.setup import expand
 from harness.traffic import Result, Task
-from harness.visitors import Visitors, new_record
+from harness.visitors import BALANCER, Visitors, new_record
 from harness.waiting import wait_until
 
 __all__ = ["Shared"]
@@ -270,6 +270,59 @@ class Shared:
             )
         else:
             self._visitors.perform(tasks)
+
+    # -- what the balancer makes of them ----------------------------------------------------------------------
+
+    def look_at_balancer_view(self, *, dead: Instance | None = None) -> None:
+        """Ask every instance how it is, and the balancer what it thinks of each, until that is true or the bound has passed."""
+
+        def is_true() -> bool:
+            looks = self._cluster.look_at_balancer_view()
+            return bool(looks) and all(look.value["up"] is (dead is None or look.node != dead.name) for look in looks)
+
+        self._until(
+            is_true,
+            within_seconds=bounds.VIEW_SECONDS + _ONE_MORE_LOOK_SECONDS,
+            because="the balancer should know how every instance is",
+        )
+
+    def numbers_of_their_own(self, *, people_each: int) -> Mapping[str, str]:
+        """So many people on each instance, who have logged in there, each with the name of a number that nobody else raises."""
+        homes = [name for name in self._cluster.names for _ in range(people_each)]
+        people = self._visitors.newcomers(len(homes))
+        self._visitors.perform([task for pair in zip(people, homes, strict=True) for task in _arrive(*pair)])
+        return {person: new_record(self._random) for person in people}
+
+    def raise_once(self, numbers: Mapping[str, str]) -> None:
+        """Everybody raises their own number once, through the balancer, all at the same time."""
+        tasks = [Task(who, "tally", BALANCER, stream="sent-once", record=number) for who, number in numbers.items()]
+        self._tell("tally", "total", tasks, self._visitors.perform(tasks))
+
+    def count_raises(self, numbers: Mapping[str, str]) -> None:
+        """Everybody raises their own number twice more, through an instance, one time after the other: that tells how often it had
+        been raised before, also by what was still under way the first time."""
+        names = self._cluster.names
+        for _ in range(2):
+            tasks = [
+                Task(who, "tally", names[place % len(names)], stream="counted", record=number)
+                for place, (who, number) in enumerate(numbers.items())
+            ]
+            self._tell("tally", "total", tasks, self._visitors.perform(tasks))
+
+    def read_through_balancer(self, people: Sequence[str], *, stream: str, times: int = 1) -> bool:
+        """Each reads what they wrote last, through the balancer. Whether everybody could; with nothing to read, nobody asks."""
+        if not {"write", "read"} <= set(self._cluster.setup.journey):
+            return True
+        tasks = [Task(who, "read", BALANCER, stream=stream) for _ in range(times) for who in people]
+        return self._all_done(tasks)
+
+    def read_until_it_works(self, people: Sequence[str], *, stream: str) -> None:
+        """The same again and again, until everybody can read or the bound has passed."""
+        self._until(
+            partial(self.read_through_balancer, people, stream=stream),
+            within_seconds=bounds.BURST_SECONDS + _ONE_MORE_LOOK_SECONDS,
+            because="people should be served again",
+        )
 
     # -- how --------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from harness.model import Answer, History, Look, Outcome
 from harness.traffic import CookieSeen, Result, Stream, Task, Traffic
 from harness.waiting import wait_until
 
-__all__ = ["BROWSE", "LONG_DOWNLOAD", "SLOW", "Browsing", "Visitor", "Visitors", "new_record"]
+__all__ = ["BALANCER", "BROWSE", "LONG_DOWNLOAD", "SLOW", "Browsing", "Visitor", "Visitors", "new_record"]
 
 BALANCER = "balancer"
 BROWSE: Mapping[str, float] = {"whoami": 0.7, "write": 0.15, "read": 0.15}

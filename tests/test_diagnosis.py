@@ -51,6 +51,7 @@ from harness.setup import load_setup
 from harness.verification import Verification
 from tests import test_checkers_balancing as balancing
 from tests import test_checkers_state as state
+from tests import test_checkers_upstream as upstream
 from tests.checker_histories import APPS, doctored, failed, fault, logout, look, whoami
 from tests.test_checkers_edge import BOTH, FORGED, TLS, answer, answers, by_all, handshake, redirect, versions
 from tests.test_checkers_orchestrator import BAD, HEALED, SCALED
@@ -1474,7 +1475,8 @@ LIVES = [
 def reload(failed: int = 40, **errors: int) -> Evidence:
     """Requests failed around a reload of the balancer."""
     broken = ["failed-requests"] if failed else []
-    seen = {"failed": failed, "requests": 300, "errors": errors or {"refused": failed}, "broken": broken}
+    told = {name.replace("_", "-"): count for name, count in errors.items()}
+    seen = {"failed": failed, "requests": 300, "errors": told or {"refused": failed}, "broken": broken}
     return {"ReloadCostsNothing": seen | {"proof": "it ended with exit code 0, and was started anew"}}
 
 
@@ -1565,7 +1567,105 @@ SHARED_OUT = [
     Row("few addresses", shares(4, app_1=2, app_2=2), {}, facts={"sticky_address": True}),
     Row("some by chance", shares(30, app_1=1), {}, facts={"sticky_address": False}),
 ]
-ROWS += LOOKED_AFTER + SHARED_OUT
+
+
+def opinion(*broken: str, down: Sequence[str] = (), check: str = "L7STS") -> Evidence:
+    """What the balancer thinks of the instances is wrong."""
+    words = dict.fromkeys(APPS, "OK") | dict.fromkeys(down, "Not Found")
+    checks = dict.fromkeys(APPS, "L7OK") | dict.fromkeys(down, check)
+    seen = {"victim": "app-1", "broken": list(broken), "wrongly_down": list(down), "checks": checks, "said": words}
+    return {"BalancerSeesTheTruth": seen}
+
+
+def twice(count: int = 8, retried: int = 8) -> Evidence:
+    """POSTs that were sent once had two effects."""
+    return {"SentOnce": {"twice": count, "counted": 24, "retried": retried, "retried_twice": min(count, retried)}}
+
+
+def after_burst(**errors: int) -> Evidence:
+    """All instances serve again, and the balancer answers this instead."""
+    return {"BurstIsForgotten": {"errors": {name.replace("_", "-"): count for name, count in errors.items()}}}
+
+
+def owner_died(*broken: str, stuck: int = 4) -> Evidence:
+    """People were bound to an instance that died."""
+    people = [f"v{i}" for i in range(stuck)]
+    return {"BoundPeopleMove": {"victim": "app-1", "bound": 4, "stuck": people, "broken": list(broken)}}
+
+
+CHECKED = {"balancer": "haproxy", "check_interval_seconds": 0.3, "fall": 2, "rise": 1}
+COUNTS = {"next_upstream": ["error", "timeout", "http_503"], "max_fails": 1}
+BEHIND = [
+    Row(
+        "checks ask what is not there",
+        opinion("down-though-alive", down=APPS),
+        {"check-asks-wrong": CERTAIN},
+        facts=CHECKED | {"check_path": "/nowhere"},
+        told="the balancer takes app-1, app-2 and app-3 for down",
+    ),
+    Row(
+        "checks ask what one does not have",
+        opinion("down-though-alive", down=["app-3"]),
+        {"check-asks-wrong": LIKELY},
+        facts=CHECKED,
+    ),
+    Row("nobody answers its checks", opinion("down-though-alive", down=APPS, check="L4TOUT"), {}, facts=CHECKED),
+    Row(
+        "it learns of a death too late",
+        opinion("up-though-dead"),
+        {"checks-too-slow": CERTAIN},
+        facts=CHECKED | {"check_interval_seconds": 2, "fall": 3},
+        told="still took app-1 for up 3 s after its death",
+    ),
+    Row(
+        "it learns of a return too late",
+        opinion("down-though-back"),
+        {"checks-too-slow": CERTAIN},
+        facts=CHECKED | {"rise": 40},
+    ),
+    Row("its checks are soon enough", opinion("up-though-dead", "down-though-back"), {}, facts=CHECKED),
+    Row("its opinion is true", opinion(), {}, facts=CHECKED | {"rise": 40}),
+    Row(
+        "nginx sends a POST twice",
+        twice(),
+        {"writes-sent-twice": CERTAIN},
+        facts={"next_upstream": ["error", "timeout", "non_idempotent"]},
+        told="8 of 24 POSTs that were sent once had two effects or more",
+    ),
+    Row("HAProxy does", twice(retried=0), {"writes-sent-twice": CERTAIN}, facts={"retry_writes": True}),
+    Row("a balancer nobody knows does", twice(), {"writes-sent-twice": LIKELY}),
+    Row("the application does it by itself", twice(retried=0), {}),
+    Row("and nginx does not", twice(), {}, facts={"next_upstream": ["error", "timeout"]}),
+    Row("none had two", twice(0), {}, facts={"retry_writes": True}),
+    Row(
+        "left out for half a minute",
+        after_burst(http_502=55),
+        {"ejected-too-long": CERTAIN},
+        facts=COUNTS | {"fail_timeout_seconds": 30},
+    ),
+    Row(
+        "used again after forty checks",
+        after_burst(balancer_503=55),
+        {"ejected-too-long": CERTAIN},
+        facts=CHECKED | {"rise": 40},
+        told="55 requests were answered by the balancer itself",
+    ),
+    Row("used again soon", after_burst(http_502=55), {}, facts=COUNTS | {"fail_timeout_seconds": 1}),
+    Row("errors of the application", after_burst(http_500=55), {}, facts=COUNTS | {"fail_timeout_seconds": 30}),
+    Row("none", after_burst(), {}, facts=COUNTS | {"fail_timeout_seconds": 30}),
+    Row(
+        "bound to one that is dead",
+        owner_died("not-moved", "failed-requests"),
+        {"bound-to-the-dead": CERTAIN},
+        facts={"sticky_when_down": True},
+        told="4 of 4 people bound to app-1 were never served by another",
+    ),
+    Row("the same, by a balancer nobody knows", owner_died("not-moved"), {"bound-to-the-dead": LIKELY}),
+    Row("moved, and something fails", owner_died("failed-requests", stuck=0), {}),
+    Row("it moves them", owner_died("not-moved"), {}, facts={"sticky_when_down": False}),
+    Row("moved", owner_died(stuck=0), {}, facts={"sticky_when_down": True}),
+]
+ROWS += LOOKED_AFTER + SHARED_OUT + BEHIND
 each_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.what)
 
 
@@ -1646,6 +1746,12 @@ EVERYTHING = replace(
 OF_REPLICAS = {"LostReplicaIsReplaced": HEALED, "ScalingCostsNothing": SCALED, "BadVersionIsTakenBack": BAD}
 """What is done to replicas only is not among everything that can be done to single instances."""
 OF_BALANCERS = dict.fromkeys(("ReloadCostsNothing", "DownloadsAreFinished", "DrainedIsLeftAlone"), balancing.HEALTHY)
+OF_BALANCERS |= {
+    "BalancerSeesTheTruth": upstream.SEEN,
+    "SentOnce": upstream.ONCE,
+    "BurstIsForgotten": upstream.burst(),
+    "BoundPeopleMove": upstream.bound(),
+}
 """Nor is what is done to the balancer."""
 GIVEN = {
     name: dict(checker().check((OF_REPLICAS | OF_BALANCERS).get(name, EVERYTHING)).evidence)

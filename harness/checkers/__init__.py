@@ -49,10 +49,14 @@ from harness.checkers.state import (
     SettingsReachEveryInstance,
     TallyLosesNothing,
 )
+from harness.checkers.upstream import BalancerSeesTheTruth, BoundPeopleMove, BurstIsForgotten, SentOnce
 
 __all__ = [
     "BadVersionIsTakenBack",
+    "BalancerSeesTheTruth",
     "BootsTogether",
+    "BoundPeopleMove",
+    "BurstIsForgotten",
     "ChangesSurvive",
     "ClientAddressIsTrue",
     "CookieIsGuarded",
@@ -96,6 +100,7 @@ __all__ = [
     "RolloutCostsNothing",
     "ScalingCostsNothing",
     "SchemeIsKnown",
+    "SentOnce",
     "SessionOnEveryInstance",
     "SessionsSurviveRestart",
     "SettingsReachEveryInstance",

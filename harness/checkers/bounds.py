@@ -11,6 +11,11 @@ from dataclasses import dataclass
 __all__ = [
     "ASKED_IN_GAP",
     "ASKED_SHARE_IN_GAP",
+    "BOUND_ANSWERS",
+    "BOUND_SHARE",
+    "BURST_ERRORS",
+    "BURST_IN_WORDS",
+    "BURST_SECONDS",
     "CHANGES_TOGETHER",
     "DETECT_BY_REQUESTS",
     "DRAINED_IN_WORDS",
@@ -49,9 +54,12 @@ __all__ = [
     "LIFE_SLACK_SECONDS",
     "LIMITED_PEOPLE",
     "LOGOUT_VISITORS",
+    "MET_BY_POSTS",
     "MET_OVERLOAD",
     "MISSED_BY_CHANCE",
     "MOST_WORKERS",
+    "MOVED_IN_WORDS",
+    "MOVED_SECONDS",
     "NEW_ADDRESS_IN_WORDS",
     "NUMBERS_EACH",
     "ONCE_KEYS",
@@ -96,6 +104,8 @@ __all__ = [
     "TALLY_TOGETHER",
     "VERSIONS_IN_WORDS",
     "VICTIM_SHARE",
+    "VIEW_IN_WORDS",
+    "VIEW_SECONDS",
     "VISITS_THROUGH_BALANCER",
     "LossBounds",
 ]
@@ -361,6 +371,31 @@ DRAINED_SECONDS = 5.0
 """From the order to take an instance out until it surely gets nothing more. Whoever stops it does so when the balancer says
 that it is done, and waits no longer than a page may take for a balancer that never does."""
 
+VIEW_SECONDS = 3.0
+"""From the death of an instance, and from when it is ready again, until the balancer's own opinion of it is right. It is what
+somebody reads who wonders why pages are slow; longer than a frozen instance may go unnoticed it may not be wrong."""
+
+MET_BY_POSTS = 3
+"""POSTs that were given to an instance which then said nothing: only these could be sent a second time."""
+
+BURST_SECONDS = 5.0
+"""From when every instance does again what it could not do, until people are served again. What was away is back: an outage
+that goes on is the balancer's own."""
+
+BURST_ERRORS = 6
+"""Errors that came through the balancer meanwhile: with one or two for each instance one that counts errors has counted enough."""
+
+MOVED_SECONDS = 3.0
+"""From the death of an instance until everybody who was bound to it is served by another: the time in which a balancer has to
+know of the slowest kind of loss."""
+
+BOUND_SHARE = 0.9
+"""Share of people who were answered by one instance alone, below which it is not seen that a cookie binds anybody."""
+
+BOUND_ANSWERS = 3
+"""Answers from which it is told who serves a person: that a balancer which binds nobody sends all of them to one of three
+instances has probability 1/9, and for nine of ten people never."""
+
 # -- an orchestrator ------------------------------------------------------------------------------------------------
 
 HEAL_SECONDS = 15.0
@@ -437,6 +472,15 @@ RELOAD_IN_WORDS = f"no failed request, and no gap above {GAP_SECONDS:.1f} s; {IN
 DRAINED_IN_WORDS = (
     f"no request is given to it once the balancer has said so, or {DRAINED_SECONDS:.0f} s after the order; what was under way "
     "there is answered, and no request fails"
+)
+VIEW_IN_WORDS = (
+    f"up for every instance that answers; down within {VIEW_SECONDS:.0f} s of the death of one, and up again within "
+    f"{VIEW_SECONDS:.0f} s of its return"
+)
+BURST_IN_WORDS = f"people are served within {BURST_SECONDS:.0f} s of when every instance, asked directly, serves again"
+MOVED_IN_WORDS = (
+    f"everybody who was bound to it is served by another within {MOVED_SECONDS:.0f} s, and no request of theirs fails from then "
+    "on; nobody is logged out"
 )
 REJOIN_IN_WORDS = (
     f"it answers through the balancer within {REJOIN_SECONDS:.0f} s of being ready, {REJOIN_ANSWERS} times or more, "

@@ -52,6 +52,7 @@ from harness.checkers.state import (
     SettingsReachEveryInstance,
     TallyLosesNothing,
 )
+from harness.checkers.upstream import BalancerSeesTheTruth, BoundPeopleMove, BurstIsForgotten, SentOnce
 from harness.model import Checker, History, Verdict
 
 __all__ = ["describe", "from_description", "registry", "run_safely"]
@@ -110,6 +111,10 @@ _CHECKERS: Mapping[str, type[Checker]] = MappingProxyType(
             ReloadCostsNothing,
             DownloadsAreFinished,
             DrainedIsLeftAlone,
+            BalancerSeesTheTruth,
+            SentOnce,
+            BurstIsForgotten,
+            BoundPeopleMove,
             EnoughTraffic,
             OnTime,
         )

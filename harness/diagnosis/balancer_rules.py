@@ -9,10 +9,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from harness.checkers import bounds
+from harness.checkers.evidence import listed
+from harness.diagnosis.balancers import ways_of
 from harness.diagnosis.case import Case
 from harness.model import Cause, Confidence
 
-__all__ = ["bound_by_address", "bound_while_drained", "reload_is_restart", "reload_patience_too_short", "wrong_weight"]
+__all__ = [
+    "bound_by_address",
+    "bound_to_the_dead",
+    "bound_while_drained",
+    "check_asks_wrong",
+    "ejected_too_long",
+    "reload_is_restart",
+    "reload_patience_too_short",
+    "writes_sent_twice",
+    "wrong_weight",
+]
 
 _DEPLOYMENT = "Deployment Strategies: Zero-Downtime Deployment"
 _ADDRESSES = 10
@@ -155,6 +168,116 @@ def bound_by_address(case: Case) -> Cause | None:
         remedy="leave balancer.sticky_address out (nginx: `ip_hash`; HAProxy: `balance source`, `stick on src`), and keep sessions "
         "where every instance finds them: an office, or a proxy, is one address",
         guide="Common Issues: Uneven load distribution",
+    )
+
+
+# -- what the balancer makes of the instances ----------------------------------------------------------------------
+
+
+def check_asks_wrong(case: Case) -> Cause | None:
+    """The balancer takes instances for down that are alive: what its checks ask is not what tells."""
+    seen = case.evidence("BalancerSeesTheTruth")
+    down = seen.get("wrongly_down") or ()
+    checks: Mapping[str, str] = seen.get("checks") or {}
+    # It was answered, and the answer was not what the check wants; or something else answers there.
+    answered = [name for name in down if checks.get(name) in _ANSWERED_BADLY]
+    if not down or not answered:
+        return None
+    path = case.facts.get("check_path")
+    evidence = [f"the balancer takes {listed(down)} for down, and asked directly they are alive"]
+    evidence += [f"its last check of {name}: {checks[name]} ({seen['said'].get(name, '')})" for name in answered[:1]]
+    if path is not None:
+        evidence.append(f"balancer.check_path is {path}")
+    return Cause(
+        id="check-asks-wrong",
+        sentence="the balancer's health checks ask a path, or a port, that does not say how an instance is",
+        confidence=Confidence.CERTAIN if len(answered) == len(down) == len(checks) else Confidence.LIKELY,
+        evidence=tuple(evidence),
+        remedy="balancer.check_path = the path of app.ready, or of app.health (HAProxy: `option httpchk GET`)",
+        guide="Health Checks",
+    )
+
+
+_ANSWERED_BADLY = ("L7STS", "L7RSP", "L6RSP")
+"""HAProxy's words for a check that was answered with a wrong status, or in another language."""
+
+
+def writes_sent_twice(case: Case) -> Cause | None:
+    """A POST had two effects, because the balancer sent it to a second instance when the first one said nothing."""
+    seen = case.evidence("SentOnce")
+    if not seen.get("twice"):
+        return None
+    upstream, writes = case.facts.get("next_upstream"), case.facts.get("retry_writes")
+    said = ""
+    if upstream is not None and "non_idempotent" in upstream:
+        said = "balancer.next_upstream has non_idempotent"
+    elif writes:
+        said = "balancer.retry_writes is true"
+    if not said and (not seen.get("retried_twice") or upstream is not None or writes is not None):
+        return None
+    evidence = [f"{seen['twice']} of {seen['counted']} POSTs that were sent once had two effects or more"]
+    if seen.get("retried"):
+        evidence.append(f"the balancer tried {seen['retried']} of them at more than one instance")
+    return Cause(
+        id="writes-sent-twice",
+        sentence="the balancer sends a POST to another instance when the first one does not answer, and both do it",
+        confidence=Confidence.CERTAIN if said else Confidence.LIKELY,
+        evidence=(*evidence, *([said] if said else [])),
+        remedy="take non_idempotent out of balancer.next_upstream (nginx), balancer.retry_writes = false (HAProxy: "
+        "`http-request disable-l7-retry if { method POST LOCK PATCH }`); give what must be repeatable an idempotency key",
+        guide="Step 3: Configure Load Balancer (proxy_next_upstream)",
+    )
+
+
+def ejected_too_long(case: Case) -> Cause | None:
+    """All instances serve again, and the balancer still leaves them out for the errors it saw before."""
+    seen = case.evidence("BurstIsForgotten")
+    errors: Mapping[str, int] = seen.get("errors") or {}
+    ways = ways_of(case.facts)
+    own = sum(errors.get(name, 0) for name in ("http-502", "balancer-503", "http-504"))
+    if not own or own < _MOST * sum(errors.values()) or ways.left_out_seconds < bounds.BURST_SECONDS:
+        return None
+    counted = [word for word in case.facts.get("next_upstream") or () if word.startswith("http_5")]
+    evidence = [
+        f"{own} requests were answered by the balancer itself after every instance served again",
+        ways.left_out_said,
+    ]
+    if counted:
+        evidence.append(f"balancer.next_upstream counts answers of the application: {', '.join(counted)}")
+    return Cause(
+        id="ejected-too-long",
+        sentence="the balancer leaves out instances that serve, for errors they had while something else was away",
+        confidence=Confidence.CERTAIN,
+        evidence=tuple(evidence),
+        remedy=f"{ways.left_out_remedy}; and no http_500, http_502 or http_503 in balancer.next_upstream, which counts them"
+        if counted
+        else ways.left_out_remedy,
+        guide="Step 3: Configure Load Balancer (max_fails, fail_timeout)",
+    )
+
+
+def bound_to_the_dead(case: Case) -> Cause | None:
+    """Whoever has the cookie of a dead instance is still sent there."""
+    seen = case.evidence("BoundPeopleMove")
+    broken = set(seen.get("broken") or ())
+    declared = case.facts.get("sticky_when_down")
+    if not broken & {"not-moved", "failed-requests"} or declared is False:
+        return None
+    stuck = len(seen["stuck"])
+    if not declared and not stuck:
+        return None
+    evidence = [
+        f"{stuck} of {seen['bound']} people bound to {seen['victim']} were never served by another while it was dead"
+    ]
+    if declared:
+        evidence.append("balancer.sticky_when_down is true")
+    return Cause(
+        id="bound-to-the-dead",
+        sentence="visitors are sent to the instance their cookie names although it is down",
+        confidence=Confidence.CERTAIN if declared else Confidence.LIKELY,
+        evidence=tuple(evidence),
+        remedy="balancer.sticky_when_down = false (HAProxy: no `force-persist`, no `option persist` without `option redispatch`)",
+        guide="Step 2: Configure Persistent Session Storage",
     )
 
 

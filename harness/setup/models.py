@@ -505,6 +505,7 @@ class Balancer(_Table):
             "retry_on",
             "retry_writes",
             "sticky_cookie",
+            "sticky_when_down",
             "drain_by",
         ),
     }
@@ -573,6 +574,10 @@ class Balancer(_Table):
         default=None,
         description="A cookie that binds a visitor to an instance. Not given: nobody is bound.",
         examples=["SERVERID"],
+    )
+    sticky_when_down: bool = Field(
+        default=False,
+        description="Whether a visitor is sent to the instance their cookie names although it is down (`force-persist`).",
     )
     connect_timeout_seconds: Seconds = Field(
         default=60.0, description="How long it waits for a connection to an instance."

@@ -245,6 +245,7 @@ _INSTEAD = {
     "retry_on": "nginx has next_upstream",
     "retry_writes": "write non_idempotent in next_upstream",
     "sticky_cookie": "the guide has it for HAProxy only, leave it out",
+    "sticky_when_down": "the guide has such cookies for HAProxy only, leave it out",
     "drain_by": "nginx binds nobody by a cookie, so that there is one way to take an instance out, leave it out",
 }
 """What to write for the other kind."""
