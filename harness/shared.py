@@ -27,6 +27,8 @@ from harness.waiting import wait_until
 __all__ = ["Shared"]
 
 _LOOK_EVERY_SECONDS = 0.1
+_GIVE_UP_SECONDS = 2.5
+"""Above the time in which an application notices that its database does not answer, and a balancer that an instance does not."""
 _ONE_MORE_LOOK_SECONDS = 0.5
 """Beyond a bound, so that the last look surely lies behind it."""
 
@@ -309,20 +311,31 @@ class Shared:
             ]
             self._tell("tally", "total", tasks, self._visitors.perform(tasks))
 
-    def read_through_balancer(self, people: Sequence[str], *, stream: str, times: int = 1) -> bool:
-        """Each reads what they wrote last, through the balancer. Whether everybody could; with nothing to read, nobody asks."""
-        if not {"write", "read"} <= set(self._cluster.setup.journey):
-            return True
-        tasks = [Task(who, "read", BALANCER, stream=stream) for _ in range(times) for who in people]
-        return self._all_done(tasks)
+    def read_in_vain(self, people: Sequence[str], *, browsers_each: int) -> None:
+        """Each reads what they wrote last, through the balancer, in so many browsers at the same time; nobody waits for longer
+        than a moment. With nothing to read, nobody asks."""
+        if not self._can_read:
+            return
+        tasks = [
+            Task(who, "read", BALANCER, stream="burst", give_up_after_seconds=_GIVE_UP_SECONDS)
+            for who in self._visitors.copies_of(list(people) * browsers_each)
+        ]
+        self._visitors.perform(tasks)
 
-    def read_until_it_works(self, people: Sequence[str], *, stream: str) -> None:
+    def read_until_it_works(self, people: Sequence[str]) -> None:
         """The same again and again, until everybody can read or the bound has passed."""
+        if not self._can_read:
+            return
+        tasks = [Task(who, "read", BALANCER, stream="after-burst") for who in people]
         self._until(
-            partial(self.read_through_balancer, people, stream=stream),
+            partial(self._all_done, tasks),
             within_seconds=bounds.BURST_SECONDS + _ONE_MORE_LOOK_SECONDS,
             because="people should be served again",
         )
+
+    @property
+    def _can_read(self) -> bool:
+        return {"write", "read"} <= set(self._cluster.setup.journey)
 
     # -- how --------------------------------------------------------------------------------------------------
 

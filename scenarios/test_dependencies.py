@@ -26,9 +26,9 @@ def without_database(record_once: Callable[[str, Callable[[Scene], None]], Histo
         with scene.cluster.inject(Stop(), on=scene.cluster.database):
             scene.shared.use_the_database(people)
             scene.shared.look_at_readiness(wanted=False)
-            scene.shared.read_through_balancer(people, stream="burst", times=4)
+            scene.shared.read_in_vain(people, browsers_each=4)
         scene.shared.use_the_database(people, until_it_works=True)
-        scene.shared.read_until_it_works(people, stream="after-burst")
+        scene.shared.read_until_it_works(people)
         scene.shared.look_at_readiness(wanted=True)
 
     return record_once("without-database", story)

@@ -15,6 +15,7 @@ from tests.checker_histories import (
     FAIL,
     INCONCLUSIVE,
     PASS,
+    doctored,
     failed,
     fault,
     history,
@@ -216,6 +217,12 @@ def burst(
         (burst(served_after=None), FAIL, "people were not served in 5.9 s"),
         (burst(served_after=None, until=2.0), INCONCLUSIVE, "it was not watched until people were served"),
         (burst(errors=3), INCONCLUSIVE, "3 errors came through the balancer meanwhile (6 are needed)"),
+        # Who left before anything came has seen none.
+        (
+            doctored(burst(), lambda o: replace(o, error="given-up") if o.stream == "burst" else o),
+            INCONCLUSIVE,
+            "0 errors came through the balancer meanwhile",
+        ),
         (burst(able=APPS[:2]), INCONCLUSIVE, "asked directly, app-3 did not serve again"),
         (burst(until=0.0), INCONCLUSIVE, "nobody asked through the balancer afterwards"),
         (replace(burst(), faults=()), INCONCLUSIVE, "nothing that the instances need was away"),

@@ -261,7 +261,8 @@ class BurstIsForgotten:
             why = "nothing that the instances need was away" if window is None else f"{window.node} did not come back"
             return Verdict.inconclusive(why, guards=[why])
         burst = [op for op in history.operations if op.stream == _BURST and op.final and was_sent(op)]
-        failed = [op for op in burst if not op.available]
+        # Who left before anything came has seen no error.
+        failed = [op for op in burst if not op.available and op.error != "given-up"]
         able = _able_again(history, since=window.healed)
         after = sorted(
             (op for op in history.operations if op.stream == _AFTER_BURST and op.final and was_sent(op)),
