@@ -233,6 +233,17 @@ _ALL = (
         guide=_DEPLOYMENT,
     ),
     Promise(
+        id="distribution.late-joiner",
+        sentence="An instance that joins the others late is not given more at once than it can bear.",
+        measured="an instance is stopped and started again under traffic; at each request it is given after it was ready, what it has in "
+        "flight is held against its share of all that is",
+        bound=bounds.JOIN_IN_WORDS,
+        broken_by="an instance that is slow at first, behind a balancer that chooses in turn",
+        remedy='say ready when caches and pools are filled; choose by what is in flight (balancer.algorithm = "least_conn"); '
+        "HAProxy: `slowstart`",
+        guide=_BALANCING,
+    ),
+    Promise(
         id="failover.kill",
         sentence="When an instance dies without warning, requests go on being answered.",
         measured="open-loop traffic through the balancer while one instance is killed, and (where it has a memory limit of "

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from harness.checkers import EveryInstanceGetsTraffic, SharesFitTheAlgorithm
+from harness.checkers import EveryInstanceGetsTraffic, LateJoinerIsNotFlooded, SharesFitTheAlgorithm
+from harness.faults import Fault, Stop
 from harness.model import History
 from harness.pytest_plugin import Judge
 from harness.scene import Scene
@@ -35,3 +36,10 @@ def test_every_instance_gets_traffic(spread: History, judge: Judge) -> None:
 def test_shares_fit_the_algorithm(spread: History, judge: Judge) -> None:
     """Load is spread as the balancer's algorithm promises."""
     judge(SharesFitTheAlgorithm(), of=spread)
+
+
+@pytest.mark.promise("distribution.late-joiner")
+@pytest.mark.needs("instances")
+def test_a_late_joiner_is_not_flooded(loss_of_an_instance: Callable[[Fault], History], judge: Judge) -> None:
+    """An instance that joins the others late is not given more at once than it can bear."""
+    judge(LateJoinerIsNotFlooded(), of=loss_of_an_instance(Stop()))

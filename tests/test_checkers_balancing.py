@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.checkers import DownloadsAreFinished, DrainedIsLeftAlone, ReloadCostsNothing
+from harness.checkers import DownloadsAreFinished, DrainedIsLeftAlone, LateJoinerIsNotFlooded, ReloadCostsNothing
 from harness.model import Checker, Connection, FaultWindow, History, Operation
 from tests.checker_histories import (
     APPS,
@@ -215,3 +215,47 @@ def test_evidence_counts_what_was_seen() -> None:
 def test_it_can_be_judged_again(checker: Checker) -> None:
     """The same record gives the same verdict."""
     assert checker.check(HEALTHY) == checker.check(HEALTHY)
+
+
+# -- an instance that joins late --------------------------------------------------------------------------------------
+
+BACK = fault("stop", "app-1", injected=1.0, effective=1.2, healing=4.0, healed=5.0)
+
+
+def joined(*, seconds: float = 0.01, given: str = "in turn", end: float = 8.0, **setup: object) -> History:
+    """app-1 is back at 5.0, and takes so long for each answer; `given`: in turn, or to whoever has least in flight."""
+    busy: list[tuple[float, str]] = []
+    made = []
+    for number, o in enumerate(traffic(0, end)):
+        away = 1.0 <= o.due < 5.0
+        busy = [each for each in busy if each[0] > o.due]
+        count = {app: sum(who == app for _, who in busy) for app in APPS if not (away and app == "app-1")}
+        names = sorted(count)
+        taken = names[number % len(names)] if given == "in turn" else min(names, key=count.__getitem__)
+        takes = seconds if taken == "app-1" and o.due >= 5.0 else 0.02
+        busy.append((o.due + takes, taken))
+        made.append(replace(o, instance=taken, attempts=(taken,), answered=o.due + takes))
+    return history(made, faults=[BACK], setup=setup)
+
+
+@pytest.mark.parametrize(
+    ("record", "expected", "said"),
+    [
+        (joined(), PASS, "app-1 was given 100 of 300 requests in the first 5 s after it was ready"),
+        (joined(seconds=1.0), FAIL, "requests in flight (allowed"),
+        # Whoever goes by what is in flight spares it, however slow it is.
+        (joined(seconds=0.2, given="least"), PASS, "in flight at most"),
+        (joined(seconds=0.1), PASS, "in flight at most"),
+        (joined(seconds=1.0, capacity={"app-1": 9}), PASS, "in flight at most"),
+        (joined(end=5.1), INCONCLUSIVE, "app-1 was given"),
+        (late(joined(seconds=1.0), 5.0), INCONCLUSIVE, "too busy for the rate"),
+        (replace(joined(), faults=()), INCONCLUSIVE, "nobody joined late"),
+        (replace(joined(), faults=(replace(BACK, healed=None),)), INCONCLUSIVE, "app-1 never came back"),
+        (replace(joined(), faults=(replace(BACK, effective=None),)), INCONCLUSIVE, "had no effect"),
+    ],
+)
+def test_a_late_joiner_is_not_flooded(record: History, expected: str, said: str) -> None:
+    """By what it has in flight at each moment at which it is given more."""
+    verdict = LateJoinerIsNotFlooded().check(record)
+    assert status_of(verdict) == expected, verdict.measured
+    assert said in " ".join([verdict.measured, *verdict.evidence["guards"]])

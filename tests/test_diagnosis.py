@@ -1492,6 +1492,12 @@ def drained(given: int = 9) -> Evidence:
     return {"DrainedIsLeftAlone": seen}
 
 
+def joins(**changes: Any) -> Evidence:
+    """An instance that joined late had too much in flight."""
+    seen = {"node": "app-1", "flooded": 20, "most_in_flight": 33, "median_seconds": 1.01, "others_median_seconds": 0.01}
+    return {"LateJoinerIsNotFlooded": seen | changes}
+
+
 LOOKED_AFTER = [
     Row(
         "a reload that is a restart",
@@ -1531,6 +1537,16 @@ LOOKED_AFTER = [
     ),
     Row("taken out for everybody", drained(), {}, facts={"sticky_cookie": "SERVERID", "drain_by": "maint"}),
     Row("nobody is bound", drained(), {}, facts={"drain_by": "drain"}),
+    Row(
+        "slow when it joins, and given its turns",
+        joins(),
+        {"cold-when-it-joins": CERTAIN},
+        facts={"algorithm": "round_robin"},
+        told="app-1 had 33 requests in flight",
+    ),
+    Row("slow, and given what it can bear", joins(flooded=0), {}, facts={"algorithm": "round_robin"}),
+    Row("flooded although it is as quick", joins(median_seconds=0.012), {}, facts={"algorithm": "round_robin"}),
+    Row("flooded by a balancer nobody knows", joins(), {"cold-when-it-joins": LIKELY}, facts={"algorithm": "unknown"}),
     Row("left alone", drained(0), {}, facts={"sticky_cookie": "SERVERID", "drain_by": "drain"}),
 ]
 
@@ -1751,6 +1767,7 @@ OF_BALANCERS |= {
     "SentOnce": upstream.ONCE,
     "BurstIsForgotten": upstream.burst(),
     "BoundPeopleMove": upstream.bound(),
+    "LateJoinerIsNotFlooded": balancing.joined(),
 }
 """Nor is what is done to the balancer."""
 GIVEN = {

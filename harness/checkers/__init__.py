@@ -6,7 +6,12 @@ missing. Must not: import anything but `harness.model` and the standard library,
 
 from __future__ import annotations
 
-from harness.checkers.balancing import DownloadsAreFinished, DrainedIsLeftAlone, ReloadCostsNothing
+from harness.checkers.balancing import (
+    DownloadsAreFinished,
+    DrainedIsLeftAlone,
+    LateJoinerIsNotFlooded,
+    ReloadCostsNothing,
+)
 from harness.checkers.bounds import LossBounds
 from harness.checkers.distribution import EveryInstanceGetsTraffic, SharesFitTheAlgorithm
 from harness.checkers.edge import (
@@ -78,6 +83,7 @@ __all__ = [
     "JobsGoOn",
     "JobsRunOnce",
     "KeyActsOnce",
+    "LateJoinerIsNotFlooded",
     "LifeIsKept",
     "LimitIsShared",
     "LoginCrossesInstances",

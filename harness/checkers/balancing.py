@@ -12,12 +12,15 @@ from harness.checkers.failover import timeout_of
 from harness.checkers.guards import late_as_evidence, late_in_words
 from harness.checkers.measures import (
     SLOW,
+    InFlight,
     ended,
     error_class,
     error_classes,
+    first_choice,
     gap_within,
     is_write,
     late_ones,
+    percentile,
     probe_interval,
     touching,
     was_in_flight,
@@ -27,7 +30,7 @@ from harness.checkers.measures import (
 from harness.checkers.statistics import zero_failures_in_words
 from harness.model import Connection, FaultWindow, History, Operation, RolloutStep, Verdict
 
-__all__ = ["DOWNLOAD", "DownloadsAreFinished", "DrainedIsLeftAlone", "ReloadCostsNothing"]
+__all__ = ["DOWNLOAD", "DownloadsAreFinished", "DrainedIsLeftAlone", "LateJoinerIsNotFlooded", "ReloadCostsNothing"]
 
 DOWNLOAD = "download"
 """The stream of answers that come bit by bit."""
@@ -365,3 +368,101 @@ def _was_there(op: Operation, node: str, moment: float, *, timeout_seconds: floa
     there = op.instance == node or (op.attempts[-1:] == (node,)) or (not op.available and node in op.attempts)
     settled = op.sent is not None and op.sent <= moment - bounds.SETTLED_SECONDS
     return there and settled and ended(op, timeout_seconds=timeout_seconds) > moment
+
+
+@dataclass(frozen=True)
+class LateJoinerIsNotFlooded:
+    """An instance that joins the others late is not given more than it can bear at once.
+
+    At each moment at which it is given a request, in the first `window_seconds` after it said that it was ready, what it has in flight
+    is held against its fair share of all that is: by `setup["capacity"]`, where instances are not alike.
+
+    Expects: one fault window or more, the last of an instance that was stopped and started again; open-loop operations through
+    the balancer from before it to when the instance has answered again.
+
+    Evidence: `node`, `choices` (of all, in the window), `chosen` (the joiner's), `fair_share`, `flooded` (moments at which it had too much),
+    `most_in_flight` (of the joiner), `most_allowed` (at that moment), `median_seconds` and `others_median_seconds` (answers to what was
+    asked in the window, but for slow requests), `victim_before` (answers), `late`, `late_share`, `guards`.
+    """
+
+    window_seconds: float = bounds.JOIN_SECONDS
+    times_fair: float = bounds.FLOOD_TIMES
+    slack: float = bounds.FLOOD_SLACK
+    moments: int = bounds.FLOOD_MOMENTS
+    answers: int = bounds.REJOIN_ANSWERS
+    each_phase: int = bounds.EACH_PHASE
+    sight_seconds: float = bounds.SIGHT_SECONDS
+    late_share: float = bounds.LATE_SHARE
+    late_after_seconds: float = bounds.LATE_AFTER_SECONDS
+
+    def check(self, history: History) -> Verdict:
+        fault = history.faults[-1] if history.faults else None
+        if fault is None or fault.healed is None or fault.node not in history.instances:
+            why = "nobody joined late" if fault is None or fault.healed is not None else f"{fault.node} never came back"
+            return Verdict.inconclusive(why, guards=[why])
+        node, ready, end = fault.node, fault.healed, fault.healed + self.window_seconds
+        operations = [op for op in _through_balancer(history) if was_sent(op)]
+        given = [
+            op for op in operations if op.sent is not None and ready <= op.sent < end and first_choice(op) is not None
+        ]
+        joined = sorted(op.sent for op in given if op.sent is not None and first_choice(op) == node)
+        names = history.instances
+        in_flight = InFlight(operations, instances=names, sight_seconds=self.sight_seconds)
+        share = _fair_share(history, node)
+        flooded, most, most_allowed = 0, 0, 0.0
+        for surely, possibly in in_flight.seen(joined):
+            own = max(0, surely[names.index(node)])
+            allowed = self.times_fair * share * sum(possibly) + self.slack
+            flooded += own > allowed
+            if own > most:
+                most, most_allowed = own, allowed
+        late = late_ones([op for op in operations if ready <= op.due < end], after_seconds=self.late_after_seconds)
+        quick = [op for op in given if op.available and op.stream != SLOW and op.answered is not None]
+        before = sum(op.instance == node and op.available and op.due < fault.injected for op in operations)
+        guards = []
+        if len(late) > self.late_share * len(given):
+            guards.append(late_in_words(late, given, self.late_after_seconds))
+        if fault.effective is None:
+            guards.append(f"{fault.fault} on {node} had no effect")
+        if (unseen := who_is_not_told(operations)) is not None:
+            guards.append(unseen)
+        if len(given) < self.each_phase or len(joined) < self.answers:
+            guards.append(
+                f"{node} was given {len(joined)} of {plural(len(given), 'request')} in the first {self.window_seconds:.0f} s "
+                f"({self.answers} of {self.each_phase} are needed)"
+            )
+        evidence: dict[str, Any] = {
+            "node": node,
+            "choices": len(given),
+            "chosen": len(joined),
+            "fair_share": round(share, 4),
+            "flooded": flooded,
+            "most_in_flight": most,
+            "most_allowed": rounded(most_allowed),
+            "median_seconds": rounded(percentile([op.latency or 0.0 for op in quick if op.instance == node], 0.5)),
+            "others_median_seconds": rounded(
+                percentile([op.latency or 0.0 for op in quick if op.instance != node], 0.5)
+            ),
+            "victim_before": before,
+            **late_as_evidence(late, given),
+            "guards": guards,
+        }
+        if flooded >= self.moments and not guards:
+            return Verdict.fail(
+                f"{node} was given more at {flooded} of {len(joined)} moments after it had joined: it had {most} requests in flight "
+                f"(allowed {most_allowed:.1f})",
+                **evidence,
+            )
+        if guards:
+            return Verdict.inconclusive(guards[0], **evidence)
+        return Verdict.passed(
+            f"{node} was given {len(joined)} of {plural(len(given), 'request')} in the first {self.window_seconds:.0f} s after it was "
+            f"ready, and had {most} in flight at most",
+            **evidence,
+        )
+
+
+def _fair_share(history: History, node: str) -> float:
+    """Its part of all that the instances can do together."""
+    declared = history.setup.get("capacity") or {}
+    return float(declared.get(node, 1)) / sum(float(declared.get(name, 1)) for name in history.instances)

@@ -25,6 +25,9 @@ __all__ = [
     "EACH_PAIR",
     "EACH_PHASE",
     "EXAMPLES",
+    "FLOOD_MOMENTS",
+    "FLOOD_SLACK",
+    "FLOOD_TIMES",
     "FORGOTTEN_UNDER",
     "GAP_SECONDS",
     "GAVE_UP",
@@ -44,6 +47,8 @@ __all__ = [
     "JOBS_RESUME_IN_WORDS",
     "JOBS_RESUME_SECONDS",
     "JOB_RUNS",
+    "JOIN_IN_WORDS",
+    "JOIN_SECONDS",
     "KILL",
     "KILL_IN_WORDS",
     "LATE_AFTER_SECONDS",
@@ -385,6 +390,19 @@ that goes on is the balancer's own."""
 BURST_ERRORS = 6
 """Errors that came through the balancer meanwhile: with one or two for each instance one that counts errors has counted enough."""
 
+JOIN_SECONDS = 5.0
+"""From when an instance is ready: in that time it is new to the others' work. A cache is cold for so long, a pool empty."""
+
+FLOOD_TIMES = 1.5
+"""How many times its fair share of what is in flight one may have that has just joined. With least_conn it has no more than the others;
+choosing in turn it has more for as long as it is slower than they are."""
+
+FLOOD_SLACK = 4.0
+"""And so many requests beside that: six slow ones a second may all meet at one, by chance."""
+
+FLOOD_MOMENTS = 5
+"""Moments at which it was given yet another one although it had more: one or two may be the traffic's own."""
+
 MOVED_SECONDS = 3.0
 """From the death of an instance until everybody who was bound to it is served by another: the time in which a balancer has to
 know of the slowest kind of loss."""
@@ -478,6 +496,10 @@ VIEW_IN_WORDS = (
     f"{VIEW_SECONDS:.0f} s of its return"
 )
 BURST_IN_WORDS = f"people are served within {BURST_SECONDS:.0f} s of when every instance, asked directly, serves again"
+JOIN_IN_WORDS = (
+    f"in the first {JOIN_SECONDS:.0f} s it is given nothing more while it has more than {FLOOD_TIMES:g} times its fair share of what is in "
+    f"flight (and {FLOOD_SLACK:.0f} beside that); {FLOOD_MOMENTS} such moments break it"
+)
 MOVED_IN_WORDS = (
     f"everybody who was bound to it is served by another within {MOVED_SECONDS:.0f} s, and no request of theirs fails from then "
     "on; nobody is logged out"

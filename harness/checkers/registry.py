@@ -11,7 +11,12 @@ from dataclasses import asdict, fields, is_dataclass
 from types import MappingProxyType
 from typing import Any, cast
 
-from harness.checkers.balancing import DownloadsAreFinished, DrainedIsLeftAlone, ReloadCostsNothing
+from harness.checkers.balancing import (
+    DownloadsAreFinished,
+    DrainedIsLeftAlone,
+    LateJoinerIsNotFlooded,
+    ReloadCostsNothing,
+)
 from harness.checkers.distribution import EveryInstanceGetsTraffic, SharesFitTheAlgorithm
 from harness.checkers.edge import (
     ClientAddressIsTrue,
@@ -115,6 +120,7 @@ _CHECKERS: Mapping[str, type[Checker]] = MappingProxyType(
             SentOnce,
             BurstIsForgotten,
             BoundPeopleMove,
+            LateJoinerIsNotFlooded,
             EnoughTraffic,
             OnTime,
         )

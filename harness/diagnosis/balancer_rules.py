@@ -20,6 +20,7 @@ __all__ = [
     "bound_to_the_dead",
     "bound_while_drained",
     "check_asks_wrong",
+    "cold_when_it_joins",
     "ejected_too_long",
     "reload_is_restart",
     "reload_patience_too_short",
@@ -31,6 +32,8 @@ _DEPLOYMENT = "Deployment Strategies: Zero-Downtime Deployment"
 _ADDRESSES = 10
 """Addresses from which to tell that it is addresses that are bound."""
 _MOST = 0.9
+_SLOWER = 3.0
+"""How many times longer its answers take than those of the others, for an instance to be called slow."""
 _SETTLED_SECONDS = 0.5
 """How much before its patience ends a process may be seen to cut: clocks of the balancer count in whole seconds."""
 
@@ -168,6 +171,30 @@ def bound_by_address(case: Case) -> Cause | None:
         remedy="leave balancer.sticky_address out (nginx: `ip_hash`; HAProxy: `balance source`, `stick on src`), and keep sessions "
         "where every instance finds them: an office, or a proxy, is one address",
         guide="Common Issues: Uneven load distribution",
+    )
+
+
+def cold_when_it_joins(case: Case) -> Cause | None:
+    """An instance is slower than the others when it joins, and is given as much as they are."""
+    seen = case.evidence("LateJoinerIsNotFlooded")
+    own, others = seen.get("median_seconds"), seen.get("others_median_seconds")
+    if not seen.get("flooded") or own is None or others is None or own < _SLOWER * others:
+        return None
+    in_turn = case.facts.get("algorithm") == "round_robin"
+    evidence = [
+        f"{seen['node']} had {seen['most_in_flight']} requests in flight after it had joined",
+        f"half of its answers took {own:.2f} s or more, and those of the others {others:.2f} s",
+    ]
+    if in_turn:
+        evidence.append('balancer.algorithm is "round_robin": each is given as many, however many it has')
+    return Cause(
+        id="cold-when-it-joins",
+        sentence="an instance says that it is ready while it is still slow, and is given a full share at once",
+        confidence=Confidence.CERTAIN if in_turn else Confidence.LIKELY,
+        evidence=tuple(evidence),
+        remedy="let app.ready answer 503 until caches and pools are filled; or have the balancer choose by what is in flight: "
+        'balancer.algorithm = "least_conn" (HAProxy also: `slowstart`)',
+        guide="Health Checks",
     )
 
 
