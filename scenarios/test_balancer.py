@@ -29,7 +29,8 @@ def looked_after(record_once: Callable[[str, Callable[[Scene], None]], History])
     def story(scene: Scene) -> None:
         victim = scene.any_instance()
         scene.visitors.log_in(count=12)
-        with scene.visitors.browsing(slow_per_second=20, slow_seconds=0.5) as traffic:
+        # Every eleventh request beside 100 a second: taken in turn they reach each of two to ten instances.
+        with scene.visitors.browsing(slow_per_second=10, slow_seconds=0.6) as traffic:
             traffic.run_for(seconds=1)
             with scene.cluster.taken_out(victim):
                 traffic.run_for(seconds=0.7)

@@ -124,6 +124,13 @@ def test_who_is_bound_by_address_is_evidence() -> None:
     """Each address came to one instance alone, or nobody's did."""
     bound = SharesFitTheAlgorithm().check(from_addresses(lambda visitor: APPS[visitor % 3])).evidence
     assert (bound["addresses"], bound["bound_addresses"]) == (30, {"app-1": 10, "app-2": 10, "app-3": 10})
+    # Counts may be as even as can be: whoever comes decides on them.
+    verdict = SharesFitTheAlgorithm().check(from_addresses(lambda visitor: APPS[visitor % 3]))
+    assert status_of(verdict) == FAIL
+    assert "30 of 30 addresses came to one instance each" in verdict.measured
+    few = from_addresses(lambda visitor: APPS[visitor % 3])
+    few = replace(few, looks=tuple(replace(each, value=dict(list(each.value.items())[:9])) for each in few.looks))
+    assert status_of(SharesFitTheAlgorithm().check(few)) == PASS
     turns = iter(range(1000))
     free = SharesFitTheAlgorithm().check(from_addresses(lambda visitor: APPS[next(turns) * 7 % 30 % 3])).evidence
     assert free["addresses"] == 30

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 __all__ = [
+    "ADDRESSES",
     "ASKED_IN_GAP",
     "ASKED_SHARE_IN_GAP",
     "BOUND_ANSWERS",
@@ -231,6 +232,9 @@ MISSED_BY_CHANCE = 1e-6
 
 EACH_ADDRESS = 8
 """Requests from one address: that a balancer that binds nobody gives all of them to one of three has probability 3^-7 = 0.05 %."""
+
+ADDRESSES = 10
+"""Addresses from which to tell that requests of one address stay together. That nine of ten do so by chance is out of the question."""
 
 ROUND_ROBIN_EACH = 20
 """Requests per instance. The bound is exact, so there are no false alarms; a weight of 2 instead of 1 then shows as
@@ -526,6 +530,7 @@ SHARE_IN_WORDS = (
     f"{HAPROXY_ROUND_TURNS} turns, after an instance came up); least_conn: at most "
     f"{LEAST_CONN_SHARE:.0%} of choices (up to two workers), tested one-sided with {SHARE_ALPHA:.1%} false alarms "
     f"and {SHARE_POWER:.0%} power against {LEAST_CONN_SHARE + LEAST_CONN_WRONG_BY:.0%}"
+    "; nobody is bound to an instance by the address they come from"
 )
 REDIRECT_IN_WORDS = (
     f"nothing is served over http; {' or '.join(map(str, REDIRECTS_READING))} to the same path and query where a page is "

@@ -119,7 +119,7 @@ class SharesFitTheAlgorithm:
 
     `setup["capacity"]` says which instance can do more than others: counts, and what is in flight, are then judged beside that,
     and by what weights the balancer was given is nobody's excuse. Looks named `came-from` (visitor: address) tell who came
-    from where.
+    from where: where nearly each of `addresses` or more came to one instance alone, none of the algorithms was at work.
 
     With `setup["sticky_cookie"]` nothing is promised of shares, and nothing is judged.
 
@@ -146,6 +146,7 @@ class SharesFitTheAlgorithm:
     in_flight_per_instance: float = bounds.IN_FLIGHT_PER_INSTANCE
     sight_seconds: float = bounds.SIGHT_SECONDS
     most_workers: int = bounds.MOST_WORKERS
+    addresses: int = bounds.ADDRESSES
 
     def check(self, history: History) -> Verdict:
         operations = _through_balancer(history)
@@ -168,6 +169,13 @@ class SharesFitTheAlgorithm:
             return Verdict.inconclusive(
                 f"a cookie ({cookie}) binds a visitor to an instance: the algorithm chooses once for each visitor, and no "
                 "shares are promised",
+                **evidence,
+            )
+        bound = sum(evidence["bound_addresses"].values())
+        if evidence["addresses"] >= self.addresses and bound >= bounds.BOUND_SHARE * evidence["addresses"]:
+            return Verdict.fail(
+                f"{bound} of {evidence['addresses']} addresses came to one instance each, however often they asked: "
+                f"{_in_words(counts)}, and whoever comes decides on that, not {algorithm}",
                 **evidence,
             )
         if algorithm == "round_robin":

@@ -29,8 +29,6 @@ __all__ = [
 ]
 
 _DEPLOYMENT = "Deployment Strategies: Zero-Downtime Deployment"
-_ADDRESSES = 10
-"""Addresses from which to tell that it is addresses that are bound."""
 _MOST = 0.9
 _SLOWER = 3.0
 """How many times longer its answers take than those of the others, for an instance to be called slow."""
@@ -157,7 +155,7 @@ def bound_by_address(case: Case) -> Cause | None:
     addresses = seen.get("addresses", 0)
     declared = case.facts.get("sticky_address")
     # From several addresses, or it could as well be that the others get nothing at all.
-    if addresses < _ADDRESSES or sum(bound.values()) < _MOST * addresses or (len(bound) < 2 and not declared):
+    if addresses < bounds.ADDRESSES or sum(bound.values()) < _MOST * addresses or (len(bound) < 2 and not declared):
         return None
     spread = ", ".join(f"{name} {count}" for name, count in sorted(bound.items()))
     evidence = [f"of {addresses} addresses {sum(bound.values())} came to one instance only ({spread})"]
