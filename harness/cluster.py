@@ -151,7 +151,7 @@ class Cluster:
         The balancer's opinion is in the looks named `lb-view`: its own words (`status`, `check`, `said`) and whether it would
         send a request there (`up`). Where it does not tell, there are none.
         """
-        direct = self._on_all(lambda instance: self.look("health", instance, self.setup.app.health))
+        self.look_at_all("health", self.setup.app.health)
         seen = self.balancer_statistics()
         looks = tuple(
             Look(
@@ -170,7 +170,6 @@ class Cluster:
         )
         for look in looks:
             self.record(look)
-        del direct
         return looks
 
     def whos(self) -> Mapping[str, str]:

@@ -109,11 +109,11 @@ class ReloadCostsNothing:
             interval_seconds=probe_interval(history, quick),
         )
         under_way = sum(was_in_flight(op, at=order) and op.due <= order - bounds.SETTLED_SECONDS for op in requests)
-        late = late_ones(judged, after_seconds=self.late_after_seconds)
-        was_late = len(late) > self.late_share * len(judged)
+        late = late_ones(operations, after_seconds=self.late_after_seconds)
+        was_late = len(late) > self.late_share * len(operations)
         guards = self._guards(window, before, failed_before, requests, under_way)
         if was_late:
-            guards.insert(0, late_in_words(late, judged, self.late_after_seconds))
+            guards.insert(0, late_in_words(late, operations, self.late_after_seconds))
         broken: dict[str, str] = {}
         if failed and not (was_late and all(error_class(op) in _OF_WAITING for op in failed)):
             broken["failed-requests"] = (
@@ -145,7 +145,7 @@ class ReloadCostsNothing:
             "proof": window.proof,
             "before": len(before),
             "failed_before": len(failed_before),
-            **late_as_evidence(late, judged),
+            **late_as_evidence(late, operations),
             "proves": "" if failed else zero_failures_in_words(len(requests)),
             "guards": guards,
             "examples": examples(failed, since=order),
@@ -208,7 +208,8 @@ class DownloadsAreFinished:
             why = "the balancer was not reloaded" if window is None else "the reload was ordered, and had no effect"
             return Verdict.inconclusive(why, guards=[why])
         order, effect = window.injected, window.effective
-        downloads = [op for op in _through_balancer(history) if op.stream == DOWNLOAD]
+        operations = _through_balancer(history)
+        downloads = [op for op in operations if op.stream == DOWNLOAD]
         # Under way until it had taken effect: what ended before was no business of the old processes.
         those = [
             op
@@ -219,11 +220,11 @@ class DownloadsAreFinished:
         ]
         cut = [op for op in those if not op.available]
         after = [op for op in downloads if op.due >= effect]
-        late = late_ones(downloads, after_seconds=self.late_after_seconds)
-        was_late = len(late) > self.late_share * len(downloads)
+        late = late_ones(operations, after_seconds=self.late_after_seconds)
+        was_late = len(late) > self.late_share * len(operations)
         guards = []
         if was_late:
-            guards.append(late_in_words(late, downloads, self.late_after_seconds))
+            guards.append(late_in_words(late, operations, self.late_after_seconds))
         if len(those) < self.under_way:
             guards.append(
                 f"{plural(len(those), 'download')} under way when the balancer was reloaded ({self.under_way} are needed)"
@@ -238,7 +239,7 @@ class DownloadsAreFinished:
             "began_after": len(after),
             "failed_after": sum(not op.available for op in after),
             "proof": window.proof,
-            **late_as_evidence(late, downloads),
+            **late_as_evidence(late, operations),
             "guards": guards,
             "examples": examples(cut, since=order),
         }
@@ -301,10 +302,10 @@ class DrainedIsLeftAlone:
         before = sum(op.instance == node and op.available and op.due < order for op in operations)
         after = sum(op.instance == node and op.available and op.due >= back for op in operations)
         failed_before = sum(not op.available and op.due < order and op not in cut for op in operations)
-        since = [op for op in _through_balancer(history) if order <= op.due < back]
-        late = late_ones(since, after_seconds=self.late_after_seconds)
-        was_late = len(late) > self.late_share * len(since)
-        guards = [late_in_words(late, since, self.late_after_seconds)] if was_late else []
+        every = _through_balancer(history)
+        late = late_ones(every, after_seconds=self.late_after_seconds)
+        was_late = len(late) > self.late_share * len(every)
+        guards = [late_in_words(late, every, self.late_after_seconds)] if was_late else []
         if (unseen := who_is_not_told(operations)) is not None:
             guards.append(unseen)
         if failed_before:
@@ -342,7 +343,7 @@ class DrainedIsLeftAlone:
             "broken": list(broken),
             "before": before,
             "after": after,
-            **late_as_evidence(late, since),
+            **late_as_evidence(late, every),
             "guards": guards,
             "examples": examples([*given, *cut, *failed], since=order),
         }
@@ -416,12 +417,13 @@ class LateJoinerIsNotFlooded:
             flooded += own > allowed
             if own > most:
                 most, most_allowed = own, allowed
-        late = late_ones([op for op in operations if ready <= op.due < end], after_seconds=self.late_after_seconds)
+        every = _through_balancer(history)
+        late = late_ones(every, after_seconds=self.late_after_seconds)
         quick = [op for op in given if op.available and op.stream != SLOW and op.answered is not None]
         before = sum(op.instance == node and op.available and op.due < fault.injected for op in operations)
         guards = []
-        if len(late) > self.late_share * len(given):
-            guards.append(late_in_words(late, given, self.late_after_seconds))
+        if len(late) > self.late_share * len(every):
+            guards.append(late_in_words(late, every, self.late_after_seconds))
         if fault.effective is None:
             guards.append(f"{fault.fault} on {node} had no effect")
         if (unseen := who_is_not_told(operations)) is not None:
@@ -444,7 +446,7 @@ class LateJoinerIsNotFlooded:
                 percentile([op.latency or 0.0 for op in quick if op.instance != node], 0.5)
             ),
             "victim_before": before,
-            **late_as_evidence(late, given),
+            **late_as_evidence(late, every),
             "guards": guards,
         }
         if flooded >= self.moments and not guards:

@@ -365,9 +365,9 @@ class BoundPeopleMove:
         slow = [who for who in bound if who in asked_late and moved.get(who, float("inf")) > self.within_seconds]
         out = sorted({op.visitor for op in theirs if op.answer is Answer.LOGGED_OUT})
         failed = [op for op in theirs if op.due >= deadline and not op.available]
-        late = late_ones(theirs, after_seconds=self.late_after_seconds)
-        was_late = len(late) > self.late_share * len(theirs)
-        guards = [late_in_words(late, theirs, self.late_after_seconds)] if was_late else []
+        late = late_ones(operations, after_seconds=self.late_after_seconds)
+        was_late = len(late) > self.late_share * len(operations)
+        guards = [late_in_words(late, operations, self.late_after_seconds)] if was_late else []
         if len(bound) < self.people:
             guards.append(f"{plural(len(bound), 'person')} bound to {victim} ({self.people} are needed)")
         if len(bound) + len(elsewhere) < bounds.BOUND_SHARE * len(owners):
@@ -405,7 +405,7 @@ class BoundPeopleMove:
             "failed": len(failed),
             "errors": error_classes(op for op in theirs if not op.available),
             "broken": list(broken),
-            **late_as_evidence(late, theirs),
+            **late_as_evidence(late, operations),
             "guards": guards,
             "examples": examples([op for op in theirs if not op.available], since=died),
         }
