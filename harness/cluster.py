@@ -7,6 +7,7 @@ are single looks, outside anything that is measured.
 from __future__ import annotations
 
 import select
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, suppress
@@ -37,6 +38,7 @@ _LOOK_EVERY_SECONDS = 0.02
 NAMED = "named"
 """The key of a look under which stands who the answer says it is from, where the setup names a header for that."""
 _BACK_WITHIN_SECONDS = 30.0
+_FIRST_CLIENT = 20
 _UNREADY_WITHIN_SECONDS = 10.0
 _NOTHING_SAID = Environment()
 
@@ -143,11 +145,54 @@ class Cluster:
             return self.layout.balancer.statistics(self.layout.balancer_node)
         return {}
 
+    def look_at_balancer_view(self) -> tuple[Look, ...]:
+        """Ask every instance of the pool how it is, and at the same moment the balancer what it thinks of it.
+
+        The balancer's opinion is in the looks named `lb-view`: its own words (`status`, `check`, `said`) and whether it would
+        send a request there (`up`). Where it does not tell, there are none.
+        """
+        self.look_at_all("health", self.setup.app.health)
+        seen = self.balancer_statistics()
+        looks = tuple(
+            Look(
+                what="lb-view",
+                node=name,
+                at=clock.now(),
+                status=None,
+                value={
+                    "status": str(row.get("status", "")),
+                    "up": str(row.get("status", "")).startswith("UP"),
+                    "check": str(row.get("check", "")),
+                    "said": str(row.get("check_said", "")),
+                },
+            )
+            for name, row in seen.items()
+        )
+        for look in looks:
+            self.record(look)
+        return looks
+
     def whos(self) -> Mapping[str, str]:
         """The instance behind each address and name that the balancer or an answer may tell."""
         known = {seen: instance.name for instance in self.instances for seen in instance.seen_as}
         kept = self.replicas.addresses if self.replicas is not None else {}
         return {**known, **kept, **self.layout.whos()}
+
+    def client_addresses(self, count: int) -> tuple[str, ...]:
+        """So many addresses of this machine, each of another network of 256, from which the balancer can be asked; none where
+        it would not see them (a container is reached through the engine), or the machine has no such addresses."""
+        if self.layout.platform != "native":
+            return ()
+        addresses = tuple(
+            f"127.{_FIRST_CLIENT + number}.{number * 37 % 251}.{1 + number * 91 % 251}" for number in range(count)
+        )
+        try:
+            for address in addresses:
+                with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tried:
+                    tried.bind((address, 0))
+        except OSError:
+            return ()
+        return addresses
 
     def record(self, event: FaultWindow | RolloutStep | Look) -> None:
         if self.recorder is not None:
@@ -211,6 +256,48 @@ class Cluster:
         finally:
             for name in self.pool:
                 layout.balancer.enable(name, layout.balancer_node)
+
+    def reload_balancer(self) -> None:
+        """Have the balancer read its configuration again, as the setup says (balancer.reload).
+
+        Raises:
+            NodeError: it does not obey.
+        """
+        layout = self.layout
+        self.tampered = True
+        injected = clock.now()
+        effective: float | None = None
+        proof = ""
+        try:
+            proof = layout.balancer.reload(layout.balancer_node)
+            effective = clock.now()
+        finally:
+            self.record(
+                FaultWindow(
+                    fault="reload",
+                    node=layout.balancer_node.name,
+                    injected=injected,
+                    effective=effective,
+                    healing=clock.now(),
+                    healed=effective,
+                    proof=proof,
+                )
+            )
+
+    @contextmanager
+    def taken_out(self, instance: Instance) -> Iterator[None]:
+        """One instance is taken out at the balancer for the length of the block, and runs on.
+
+        Raises:
+            NodeError: the balancer does not obey.
+        """
+        self.tampered = True
+        site = _RolloutSite(self)
+        try:
+            site.drain(instance.name)
+            yield
+        finally:
+            site.enable(instance.name)
 
     def _tell_of_new_address(self, instance: Instance) -> None:
         """Where the setup says that the balancer is told, be whoever tells it: as soon as the instance is ready there."""

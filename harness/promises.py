@@ -25,6 +25,7 @@ _NOTICE = (
 )
 _STORE = "Step 2: Configure Persistent Session Storage"
 _BALANCING = "Step 3: Configure Load Balancer"
+_DEPLOYMENT = "Deployment Strategies: Zero-Downtime Deployment"
 _ORCHESTRATION = "Architecture Patterns: Pattern 3: Container Orchestration"
 
 _ALL = (
@@ -220,6 +221,29 @@ _ALL = (
         guide="Common Issues: Uneven load distribution",
     ),
     Promise(
+        id="distribution.drained",
+        sentence="An instance that is taken out at the balancer gets nothing more, and what it had is finished.",
+        measured="open-loop traffic on fresh and reused connections, with slow requests in flight, while one instance is taken out "
+        "at the balancer and put back",
+        bound=bounds.DRAINED_IN_WORDS,
+        broken_by="a balancer that still sends people there who are bound to it by a cookie, or that was not told to read its "
+        "configuration again",
+        remedy="take it out for everybody (nginx: `down` and a reload; HAProxy: `set server ... state maint`), and wait until "
+        "what it has is answered",
+        guide=_DEPLOYMENT,
+    ),
+    Promise(
+        id="distribution.late-joiner",
+        sentence="An instance that joins the others late is not given more at once than it can bear.",
+        measured="an instance is stopped and started again under traffic; at each request it is given after it was ready, what it has in "
+        "flight is held against its share of all that is",
+        bound=bounds.JOIN_IN_WORDS,
+        broken_by="an instance that is slow at first, behind a balancer that chooses in turn",
+        remedy='say ready when caches and pools are filled; choose by what is in flight (balancer.algorithm = "least_conn"); '
+        "HAProxy: `slowstart`",
+        guide=_BALANCING,
+    ),
+    Promise(
         id="failover.kill",
         sentence="When an instance dies without warning, requests go on being answered.",
         measured="open-loop traffic through the balancer while one instance is killed, and (where it has a memory limit of "
@@ -278,6 +302,18 @@ _ALL = (
         remedy="leave an instance out for less long (nginx: balancer.fail_timeout_seconds; HAProxy: "
         "balancer.check_interval_seconds and balancer.rise); /ready true only when requests can be served",
         guide="Health Checks",
+    ),
+    Promise(
+        id="failover.error-burst",
+        sentence="When what all instances need is back, people are served again, however many errors there were meanwhile.",
+        measured="the database is stopped, and people ask through the balancer for what needs it; when every instance, asked directly, "
+        "does it again, they ask until they are served",
+        bound=bounds.BURST_IN_WORDS,
+        broken_by="a balancer that takes answers of the application for failures of an instance, takes all of them out for that, and "
+        "leaves them out for long",
+        remedy="leave answers of the application out of what counts (nginx: no http_500 or http_503 in balancer.next_upstream), and use an "
+        "instance again soon (balancer.fail_timeout_seconds; HAProxy: balancer.rise)",
+        guide=_BALANCING,
     ),
     Promise(
         id="rollout.rolling",
@@ -427,6 +463,17 @@ _ALL = (
         guide="Why It Works: Stateless Handlers",
     ),
     Promise(
+        id="post.exactly-once",
+        sentence="What is sent once has one effect at most, also when the instance that got it stops answering.",
+        measured="many people raise a number of their own (journey.tally) once, through the balancer, while one instance hangs; when it has "
+        "gone on each number is looked at",
+        bound="no number was raised twice, and each whose raising was acknowledged was raised",
+        broken_by="a balancer that sends a POST to another instance when the first one does not answer: both may do it",
+        remedy="let the balancer try only what may be done twice (nginx: no non_idempotent in balancer.next_upstream; HAProxy: "
+        "balancer.retry_writes = false)",
+        guide=f"{_BALANCING} (proxy_next_upstream)",
+    ),
+    Promise(
         id="consistency.unique",
         sentence="Of two people who ask for the same name at the same moment, one gets it.",
         measured="the same account is registered (journey.register) through all instances at the same time, again and again "
@@ -512,6 +559,50 @@ _ALL = (
         "nothing else",
         guide="Health Checks",
     ),
+    Promise(
+        id="lb.reload",
+        sentence="The balancer is reloaded under traffic, and nobody notices.",
+        measured="open-loop traffic on fresh and reused connections, with slow requests in flight, while the balancer is told to read its "
+        "configuration again (balancer.reload)",
+        bound=bounds.RELOAD_IN_WORDS,
+        broken_by="a reload that is a restart: for a moment nobody listens, and what is in flight is cut",
+        remedy='balancer.reload = "graceful": `nginx -s reload`, `systemctl reload haproxy` (master-worker mode), never a restart',
+        guide=_DEPLOYMENT,
+    ),
+    Promise(
+        id="lb.reload-streams",
+        sentence="A download that is under way when the balancer is reloaded comes to its end.",
+        measured="downloads that come bit by bit (app.download) are under way while the balancer is told to read its configuration "
+        "again",
+        bound="every download that was under way is finished",
+        broken_by="a balancer that ends its old processes before they have finished what they have",
+        remedy="give old processes more time than the longest download takes: balancer.reload_patience_seconds (nginx: "
+        "worker_shutdown_timeout; HAProxy: hard-stop-after)",
+        guide=_DEPLOYMENT,
+    ),
+    Promise(
+        id="health.lb-view",
+        sentence="What the balancer thinks of each instance is true, also when one has died, and when it is back.",
+        measured="the balancer's own word on each instance (HAProxy: its runtime socket) beside the answers of the instances themselves, "
+        "while one is killed and started again; nginx has no opinion that could be read",
+        bound=bounds.VIEW_IN_WORDS,
+        broken_by="health checks that ask the wrong path, or too seldom",
+        remedy="have the checks ask the path that says whether an instance wants traffic (balancer.check_path), often enough "
+        "(balancer.check_interval_seconds, balancer.fall, balancer.rise)",
+        guide="Health Checks",
+    ),
+    Promise(
+        id="affinity.owner-dies",
+        sentence="People whom a cookie binds to an instance are served by another when it dies, and are still logged in.",
+        measured="people log in and browse through the balancer, which binds them by a cookie (balancer.sticky_cookie); one instance is "
+        "killed",
+        bound=bounds.MOVED_IN_WORDS,
+        broken_by="a balancer that sends people to the instance their cookie names although it is down; sessions in the memory of that "
+        "instance",
+        remedy="let the balancer move them (HAProxy: no `force-persist`, `option redispatch`), and keep sessions where every instance "
+        "finds them",
+        guide=_STORE,
+    ),
 )
 
 CATALOGUE: Mapping[str, Promise] = MappingProxyType({promise.id: promise for promise in _ALL})
@@ -588,6 +679,9 @@ _GROUPS = {
     "boot": "Do all come up?",
     "ready": "Is what instances say of themselves true?",
     "errors": "Are errors told as errors?",
+    "health": "Does the balancer know how the instances are?",
+    "affinity": "Is whoever is bound to an instance free when it dies?",
+    "lb": "Can the balancer be looked after without anybody's notice?",
     "consistency": "Does what happens at the same time end as if it had not?",
 }
 
@@ -601,6 +695,7 @@ NEEDS: Mapping[str, str] = MappingProxyType(
         "out-of-memory": "its nodes have no memory limit of their own: --platform docker gives them one",
         "new-address": "its instances keep their addresses: --platform docker gives them new ones",
         "tls": "its balancer has certificates of its own, which the harness has no reason to believe",
+        "reload": "its balancer is not the harness's to reload, or to take an instance out at",
         "orchestrator": "nobody but the harness itself replaces instances there: --platform swarm does",
     }
 )

@@ -21,12 +21,14 @@ from harness.listening import Listener
 from harness.model import Look, Outcome
 from harness.setup import expand
 from harness.traffic import Result, Task
-from harness.visitors import Visitors, new_record
+from harness.visitors import BALANCER, Visitors, new_record
 from harness.waiting import wait_until
 
 __all__ = ["Shared"]
 
 _LOOK_EVERY_SECONDS = 0.1
+_GIVE_UP_SECONDS = 2.5
+"""Above the time in which an application notices that its database does not answer, and a balancer that an instance does not."""
 _ONE_MORE_LOOK_SECONDS = 0.5
 """Beyond a bound, so that the last look surely lies behind it."""
 
@@ -270,6 +272,70 @@ class Shared:
             )
         else:
             self._visitors.perform(tasks)
+
+    # -- what the balancer makes of them ----------------------------------------------------------------------
+
+    def look_at_balancer_view(self, *, dead: Instance | None = None) -> None:
+        """Ask every instance how it is, and the balancer what it thinks of each, until that is true or the bound has passed."""
+
+        def is_true() -> bool:
+            looks = self._cluster.look_at_balancer_view()
+            return bool(looks) and all(look.value["up"] is (dead is None or look.node != dead.name) for look in looks)
+
+        self._until(
+            is_true,
+            within_seconds=bounds.VIEW_SECONDS + _ONE_MORE_LOOK_SECONDS,
+            because="the balancer should know how every instance is",
+        )
+
+    def numbers_of_their_own(self, *, people_each: int) -> Mapping[str, str]:
+        """So many people on each instance, who have logged in there, each with the name of a number that nobody else raises."""
+        homes = [name for name in self._cluster.names for _ in range(people_each)]
+        people = self._visitors.newcomers(len(homes))
+        self._visitors.perform([task for pair in zip(people, homes, strict=True) for task in _arrive(*pair)])
+        return {person: new_record(self._random) for person in people}
+
+    def raise_once(self, numbers: Mapping[str, str]) -> None:
+        """Everybody raises their own number once, through the balancer, all at the same time."""
+        tasks = [Task(who, "tally", BALANCER, stream="sent-once", record=number) for who, number in numbers.items()]
+        self._tell("tally", "total", tasks, self._visitors.perform(tasks))
+
+    def count_raises(self, numbers: Mapping[str, str]) -> None:
+        """Everybody raises their own number twice more, through an instance, one time after the other: that tells how often it had
+        been raised before, also by what was still under way the first time."""
+        names = self._cluster.names
+        for _ in range(2):
+            tasks = [
+                Task(who, "tally", names[place % len(names)], stream="counted", record=number)
+                for place, (who, number) in enumerate(numbers.items())
+            ]
+            self._tell("tally", "total", tasks, self._visitors.perform(tasks))
+
+    def read_in_vain(self, people: Sequence[str], *, browsers_each: int) -> None:
+        """Each reads what they wrote last, through the balancer, in so many browsers at the same time; nobody waits for longer
+        than a moment. With nothing to read, nobody asks."""
+        if not self._can_read:
+            return
+        tasks = [
+            Task(who, "read", BALANCER, stream="burst", give_up_after_seconds=_GIVE_UP_SECONDS)
+            for who in self._visitors.copies_of(list(people) * browsers_each)
+        ]
+        self._visitors.perform(tasks)
+
+    def read_until_it_works(self, people: Sequence[str]) -> None:
+        """The same again and again, until everybody can read or the bound has passed."""
+        if not self._can_read:
+            return
+        tasks = [Task(who, "read", BALANCER, stream="after-burst") for who in people]
+        self._until(
+            partial(self._all_done, tasks),
+            within_seconds=bounds.BURST_SECONDS + _ONE_MORE_LOOK_SECONDS,
+            because="people should be served again",
+        )
+
+    @property
+    def _can_read(self) -> bool:
+        return {"write", "read"} <= set(self._cluster.setup.journey)
 
     # -- how --------------------------------------------------------------------------------------------------
 

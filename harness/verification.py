@@ -38,7 +38,7 @@ from harness.reporting import (
 from harness.scene import Scene
 from harness.setup import Environment, Setup
 from harness.traffic import Journal, Traffic, read_history, read_journal
-from harness.visitors import SLOW, Visitors
+from harness.visitors import LONG_DOWNLOAD, SLOW, Visitors
 from harness.workspace import Workspace, sweep
 
 __all__ = ["Story", "Verification"]
@@ -175,6 +175,8 @@ class Verification:
         }
         if setup.app.slow is not None:
             journeys[SLOW] = {"steps": [{"get": setup.app.slow, "expect": {"status": 200}}]}
+        if setup.app.download is not None:
+            journeys[LONG_DOWNLOAD] = {"steps": [{"get": setup.app.download, "expect": {"status": 200}}]}
         targets, names = self._known = self._targets, cluster.whos()
         return Traffic(
             journal=self.journal.path,
@@ -271,6 +273,11 @@ class Verification:
             "drain": setup.rollout.drain,
             "timeout_seconds": setup.traffic.timeout_seconds,
             "has_slow_path": setup.app.slow is not None,
+            "weights": dict(balancer.weights),
+            "capacity": dict(setup.app.capacity),
+            "sticky_address": balancer.sticky_address,
+            "reload": balancer.reload,
+            "reload_patience_seconds": balancer.reload_patience_seconds,
             "keepalive_seconds": balancer.keepalive_seconds if balancer.keepalive else None,
             "rate_limit": None if setup.app.rate_limit is None else setup.app.rate_limit.model_dump(mode="json"),
             "jobs": None if setup.app.jobs is None else setup.app.jobs.model_dump(mode="json"),

@@ -21,7 +21,7 @@ from harness.model import Answer, History, Look, Outcome
 from harness.traffic import CookieSeen, Result, Stream, Task, Traffic
 from harness.waiting import wait_until
 
-__all__ = ["BROWSE", "SLOW", "Browsing", "Visitor", "Visitors", "new_record"]
+__all__ = ["BALANCER", "BROWSE", "LONG_DOWNLOAD", "SLOW", "Browsing", "Visitor", "Visitors", "new_record"]
 
 BALANCER = "balancer"
 BROWSE: Mapping[str, float] = {"whoami": 0.7, "write": 0.15, "read": 0.15}
@@ -32,6 +32,8 @@ _SHORT_WAIT_SECONDS = 0.05
 _IN_FLIGHT_PER_INSTANCE = 3.0
 SLOW = "slow"
 """The journey that the harness makes of the setup's slow path."""
+LONG_DOWNLOAD = "long-download"
+"""The journey that the harness makes of the setup's path for downloads."""
 
 
 def new_record(random: Random) -> str:
@@ -137,9 +139,15 @@ class Visitors:
         value = {"before": before, "after": after, "logouts": done}
         self._cluster.record(Look(what="sessions-at-logout", node="", at=clock.now(), status=None, value=value))
 
-    def arrive(self, *, count: int) -> None:
-        """`count` people who never log in."""
-        self._people.extend(Visitor(name, BALANCER) for name in self._traffic.new_visitors(count))
+    def arrive(self, *, count: int, apart: bool = False) -> None:
+        """`count` people who never log in. `apart`: each comes from an address of their own, where the machine has so many and
+        the balancer would see them."""
+        names = self._traffic.new_visitors(count)
+        self._people.extend(Visitor(name, BALANCER) for name in names)
+        if apart and (addresses := self._cluster.client_addresses(count)):
+            came_from = dict(zip(names, addresses, strict=True))
+            self._traffic.place_visitors(came_from)
+            self._cluster.record(Look(what="came-from", node="", at=clock.now(), status=None, value=came_from))
 
     def write_and_read_everywhere(self) -> None:
         """One person writes a record through each instance, and reads each back through every instance.
@@ -199,16 +207,36 @@ class Visitors:
     # -- under load -------------------------------------------------------------------------------------------
 
     @contextmanager
-    def browsing(self, *, slow_per_second: float | None = None) -> Iterator[Browsing]:
+    def browsing(self, *, slow_per_second: float | None = None, slow_seconds: float = 1.0) -> Iterator[Browsing]:
         """Everybody browses through the balancer, open loop, until the block is left: half of the requests on
         connections of their own, half on kept ones.
 
         Args:
-            slow_per_second: also so many requests per second that each take a second to be answered.
+            slow_per_second: also so many requests per second that each take a while to be answered.
+            slow_seconds: how long these take.
         """
         streams = [self._stream("browse", rate=self._cluster.setup.traffic.rate, journeys=self._browsing_journeys())]
         if slow_per_second is not None and self._has_slow:
-            streams.append(self._slow("slow", rate=slow_per_second, via=BALANCER, seconds=1.0))
+            streams.append(self._slow("slow", rate=slow_per_second, via=BALANCER, seconds=slow_seconds))
+        with self._running(*streams) as browsing:
+            yield browsing
+
+    @contextmanager
+    def downloading(self, *, per_second: float, seconds_each: float) -> Iterator[Browsing]:
+        """So many downloads per second are begun through the balancer, each of which takes so long; the block is left when all
+        have ended. Without a path for them nothing is downloaded."""
+        streams = []
+        if self._cluster.setup.app.download is not None:
+            streams.append(
+                Stream(
+                    name="download",
+                    rate=per_second,
+                    journeys={LONG_DOWNLOAD: 1.0},
+                    visitors=[person.id for person in self._people],
+                    connections={"fresh": 1.0},
+                    values={"seconds": f"{seconds_each:g}"},
+                )
+            )
         with self._running(*streams) as browsing:
             yield browsing
 

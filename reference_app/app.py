@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -32,6 +33,8 @@ __all__ = ["create_app"]
 logger = logging.getLogger(__name__)
 
 _LONGEST_SLEEP_SECONDS = 30.0
+_BIT_SECONDS = 0.1
+_BIT = b"0123456789abcdef" * 256
 _EMAIL = re.compile(r"[^@\s\0]{1,100}@[^@\s\0]{1,150}")
 _PASSWORD_LENGTH = range(8, 201)
 _NOTE_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
@@ -60,6 +63,7 @@ def create_app(site: Site) -> ASGIApp:
             Route("/health", health),
             Route("/ready", ready),
             Route("/slow", slow),
+            Route("/download", download),
             Route("/version", version),
         ],
         exception_handlers={UnavailableError: unavailable},
@@ -234,14 +238,34 @@ async def ready(request: Request) -> Response:
 
 async def slow(request: Request) -> Response:
     """An honest slow request, to be in flight while something happens."""
+    seconds = _seconds(request)
+    await asyncio.sleep(seconds)
+    return PlainTextResponse(f"took {seconds:g} s")
+
+
+async def download(request: Request) -> Response:
+    """A long answer that comes bit by bit, to be under way while something happens."""
+    bits = max(1, round(_seconds(request) / _BIT_SECONDS))
+
+    async def body() -> AsyncIterator[bytes]:
+        for _ in range(bits):
+            yield _BIT
+            await asyncio.sleep(_BIT_SECONDS)
+
+    return StreamingResponse(
+        body(), media_type="application/octet-stream", headers={"Content-Length": str(bits * len(_BIT))}
+    )
+
+
+def _seconds(request: Request) -> float:
+    """How long it was asked to take."""
     try:
         seconds = float(request.query_params.get("seconds", "1"))
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds <= _LONGEST_SLEEP_SECONDS:
         raise HTTPException(400, f"seconds must be a number from 0 to {_LONGEST_SLEEP_SECONDS:g}.")
-    await asyncio.sleep(seconds)
-    return PlainTextResponse(f"took {seconds:g} s")
+    return seconds
 
 
 async def version(request: Request) -> Response:

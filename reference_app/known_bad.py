@@ -132,6 +132,20 @@ class _ReadyBeforeWarmUp(Site):
         return super().wrap(not_warm_yet)
 
 
+class _ColdAtFirst(Site):
+    _COLD_SECONDS = 6.0
+    _SLOWER_BY_SECONDS = 1.0
+    _SPARED = ("/health", "/ready", "/version")
+
+    def wrap(self, app: ASGIApp) -> ASGIApp:
+        async def cold(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["path"] not in self._SPARED and not self.opened_for(self._COLD_SECONDS):
+                await asyncio.sleep(self._SLOWER_BY_SECONDS)
+            await app(scope, receive, send)
+
+        return super().wrap(cold)
+
+
 class _NeverReady(Site):
     async def why_not_ready(self) -> list[str]:
         return [*await super().why_not_ready(), "this version is broken"]
@@ -176,6 +190,7 @@ SWITCHES = {
         "/ready says yes at once, and for the first second (or WARM_UP_SECONDS, if longer) every page answers 500.",
         _with_site(_ReadyBeforeWarmUp),
     ),
+    "cold-at-first": Switch("For the first six seconds every page takes a second longer.", _with_site(_ColdAtFirst)),
     "never-ready": Switch("/ready says no for ever, and every page answers 500.", _with_site(_NeverReady)),
     "first-forwarded-for": Switch(
         "The first address in X-Forwarded-For is believed, which is the client's own word.",

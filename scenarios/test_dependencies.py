@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from harness.checkers import BootsTogether, ErrorsHaveStatus, ReadyIsTruthful
+from harness.checkers import BootsTogether, BurstIsForgotten, ErrorsHaveStatus, ReadyIsTruthful
 from harness.faults import Stop
 from harness.model import History
 from harness.pytest_plugin import Judge
@@ -21,11 +21,14 @@ def without_database(record_once: Callable[[str, Callable[[Scene], None]], Histo
 
     def story(scene: Scene) -> None:
         people = scene.shared.people_who_need_the_database()
+        scene.shared.use_the_database(people)
         scene.shared.look_at_readiness(wanted=True)
         with scene.cluster.inject(Stop(), on=scene.cluster.database):
             scene.shared.use_the_database(people)
             scene.shared.look_at_readiness(wanted=False)
+            scene.shared.read_in_vain(people, browsers_each=4)
         scene.shared.use_the_database(people, until_it_works=True)
+        scene.shared.read_until_it_works(people)
         scene.shared.look_at_readiness(wanted=True)
 
     return record_once("without-database", story)
@@ -52,3 +55,10 @@ def test_ready_is_said_truthfully(without_database: History, judge: Judge) -> No
 def test_errors_have_a_status(without_database: History, judge: Judge) -> None:
     """What could not be done is not answered as if it had been."""
     judge(ErrorsHaveStatus(), of=without_database)
+
+
+@pytest.mark.promise("failover.error-burst")
+@pytest.mark.needs("app.ready", "journey.write", "journey.read")
+def test_a_burst_of_errors_is_forgotten(without_database: History, judge: Judge) -> None:
+    """When what all instances need is back, people are served again, however many errors there were meanwhile."""
+    judge(BurstIsForgotten(), of=without_database)

@@ -20,6 +20,8 @@ from tests.checker_histories import (
     doctored,
     failed,
     history,
+    look,
+    op,
     status_of,
     traffic,
     without,
@@ -78,6 +80,95 @@ def test_what_was_tried_is_evidence() -> None:
     evidence = EveryInstanceGetsTraffic().check(dead).evidence
     assert evidence["missing"] == ["app-3"]
     assert evidence["tried"]["app-3"] == 50
+
+
+# -- shares of instances that are not alike --------------------------------------------------------------------
+
+
+def beside(of: History, **capacity: int) -> History:
+    """The setup says that some can do more than others."""
+    told = {name.replace("_", "-"): count for name, count in capacity.items()}
+    return replace(of, setup={**of.setup, "capacity": told})
+
+
+@pytest.mark.parametrize(
+    ("counts", "capacity", "expected"),
+    [
+        ((200, 100, 100), {"app_1": 2}, PASS),
+        ((201, 100, 100), {"app_1": 2}, PASS),
+        ((205, 100, 100), {"app_1": 2}, FAIL),
+        # As many for each where one can do twice as much, or twice as many for one of equals.
+        ((100, 100, 100), {"app_1": 2}, FAIL),
+        ((200, 100, 100), {}, FAIL),
+        ((60, 30, 10), {"app_1": 6, "app_2": 3}, INCONCLUSIVE),
+        ((240, 120, 40), {"app_1": 6, "app_2": 3}, PASS),
+    ],
+)
+def test_shares_are_judged_beside_what_each_can_do(
+    counts: tuple[int, int, int], capacity: dict[str, int], expected: str
+) -> None:
+    """Round robin with weights gives each so many in a round; which weights the balancer has is not asked."""
+    verdict = SharesFitTheAlgorithm().check(beside(round_robin(*counts), **capacity))
+    assert status_of(verdict) == expected, verdict.measured
+
+
+def from_addresses(choose: Callable[[int], str]) -> History:
+    """Thirty people, each from an address of their own; `choose`: who serves the visitor of this number."""
+    made = [replace(o, visitor=f"v{i % 30}", instance=choose(i % 30)) for i, o in enumerate(traffic(0, 6))]
+    made = [replace(o, attempts=(str(o.instance),), connection=Connection.FRESH) for o in made]
+    told = look("came-from", "", value={f"v{i}": f"127.{20 + i}.0.1" for i in range(30)})
+    return history(made, looks=[told], setup={"algorithm": "round_robin", "balancer": "nginx"})
+
+
+def test_who_is_bound_by_address_is_evidence() -> None:
+    """Each address came to one instance alone, or nobody's did."""
+    bound = SharesFitTheAlgorithm().check(from_addresses(lambda visitor: APPS[visitor % 3])).evidence
+    assert (bound["addresses"], bound["bound_addresses"]) == (30, {"app-1": 10, "app-2": 10, "app-3": 10})
+    # Counts may be as even as can be: whoever comes decides on them.
+    verdict = SharesFitTheAlgorithm().check(from_addresses(lambda visitor: APPS[visitor % 3]))
+    assert status_of(verdict) == FAIL
+    assert "30 of 30 addresses came to one instance each" in verdict.measured
+    few = from_addresses(lambda visitor: APPS[visitor % 3])
+    few = replace(few, looks=tuple(replace(each, value=dict(list(each.value.items())[:9])) for each in few.looks))
+    assert status_of(SharesFitTheAlgorithm().check(few)) == PASS
+    turns = iter(range(1000))
+    free = SharesFitTheAlgorithm().check(from_addresses(lambda visitor: APPS[next(turns) * 7 % 30 % 3])).evidence
+    assert free["addresses"] == 30
+    nobody = SharesFitTheAlgorithm().check(round_robin(100, 100, 100)).evidence
+    assert (nobody["addresses"], nobody["bound_addresses"]) == (0, {})
+
+
+def crowded(weights: tuple[int, ...], **capacity: int) -> History:
+    """Each request goes to whoever has least in flight for its weight; fifteen are in flight at any time."""
+    in_flight = dict.fromkeys(APPS, 0)
+    busy: list[tuple[float, str]] = []
+    made = []
+    for i in range(900):
+        due = i / 300
+        for end, app in [each for each in busy if each[0] <= due]:
+            busy.remove((end, app))
+            in_flight[app] -= 1
+        taken = min(APPS, key=lambda app: in_flight[app] / weights[APPS.index(app)])
+        in_flight[taken] += 1
+        busy.append((due + 0.05 + i % 7 / 1e3, taken))
+        made.append(op(due, instance=taken, latency=0.05 + i % 7 / 1e3))
+    setup = {"algorithm": "least_conn", "balancer_workers": 1}
+    return beside(history(made, setup=setup), **capacity)
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        (crowded((1, 1, 1)), PASS),
+        (crowded((5, 1, 1)), FAIL),
+        (crowded((5, 1, 1), app_1=5), PASS),
+        (crowded((1, 1, 1), app_1=5), FAIL),
+    ],
+)
+def test_what_is_in_flight_is_judged_beside_what_each_can_do(record: History, expected: str) -> None:
+    """least_conn with weights evens out what is in flight for each unit of weight."""
+    verdict = SharesFitTheAlgorithm().check(record)
+    assert status_of(verdict) == expected, verdict.measured
 
 
 # -- shares: hand-written ---------------------------------------------------------------------------------------

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from harness.cluster import Cluster
-from harness.errors import NodeNeverReady, WaitTimeout
+from harness.errors import NodeError, NodeNeverReady, WaitTimeout
 from harness.faults import Hang
 from harness.layouts import Instance
 from harness.model import FaultWindow
+from harness.services import Drained
 from harness.waiting import set_patience
 from tests.test_faults import BodyError, Fake
 
@@ -114,3 +115,65 @@ def test_a_fault_is_written_down_also_when_the_scenario_raises(cluster: Cluster,
     assert node.done[:3] == ["asked", "hang", "resume"]
     (window,) = written
     assert window.effective is not None
+
+
+class Balancer:
+    """Does what it is told, and remembers it."""
+
+    def __init__(self, *, broken: bool = False) -> None:
+        self.told: list[str] = []
+        self._broken = broken
+
+    def reload(self, node: Any) -> str:
+        self.told.append(f"reload {node.name}")
+        if self._broken:
+            raise NodeError("it does not obey")
+        return "2 new workers serve in place of 2"
+
+    def drain(self, name: str, node: Any) -> Drained:
+        self.told.append(f"drain {name}")
+        return Drained(old_workers_gone=True, seconds=0.1)
+
+    def enable(self, name: str, node: Any) -> None:
+        self.told.append(f"enable {name}")
+
+
+def behind(balancer: Balancer, written: list[Any]) -> Cluster:
+    layout = SimpleNamespace(replicated=None, balancer=balancer, balancer_node=SimpleNamespace(name="nginx"))
+    return Cluster(SimpleNamespace(), layout, recorder=written.append)  # type: ignore[arg-type]
+
+
+def test_a_reload_is_a_window_with_its_proof(written: list[FaultWindow]) -> None:
+    """It takes effect when new processes serve, and there is nothing to heal."""
+    cluster = behind(Balancer(), written)
+    cluster.reload_balancer()
+    (window,) = written
+    assert (window.fault, window.node, window.proof) == ("reload", "nginx", "2 new workers serve in place of 2")
+    assert window.effective is not None
+    assert window.injected <= window.effective == window.healed <= window.healing
+    assert cluster.tampered
+
+
+def test_a_reload_that_is_refused_had_no_effect(written: list[FaultWindow]) -> None:
+    """It is in the record all the same: whoever judges it finds that nothing was tested."""
+    with pytest.raises(NodeError):
+        behind(Balancer(broken=True), written).reload_balancer()
+    (window,) = written
+    assert (window.effective, window.healed, window.proof) == (None, None, "")
+
+
+def test_whoever_is_taken_out_is_put_back() -> None:
+    """Also when the scenario raises; each step is written down in its order."""
+    steps: list[Any] = []
+    balancer = Balancer()
+    cluster = behind(balancer, steps)
+    with pytest.raises(BodyError), cluster.taken_out(on(Asked())):
+        raise BodyError
+    assert balancer.told == ["drain app-1", "enable app-1"]
+    assert [(step.step, step.node) for step in steps] == [
+        ("drain", "app-1"),
+        ("drained", "app-1"),
+        ("enable", "app-1"),
+        ("enabled", "app-1"),
+    ]
+    assert cluster.tampered

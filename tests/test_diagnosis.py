@@ -49,7 +49,9 @@ from harness.layouts import Choice
 from harness.model import Answer, Finding, History, Look, Status, Verdict
 from harness.setup import load_setup
 from harness.verification import Verification
+from tests import test_checkers_balancing as balancing
 from tests import test_checkers_state as state
+from tests import test_checkers_upstream as upstream
 from tests.checker_histories import APPS, doctored, failed, fault, logout, look, whoami
 from tests.test_checkers_edge import BOTH, FORGED, TLS, answer, answers, by_all, handshake, redirect, versions
 from tests.test_checkers_orchestrator import BAD, HEALED, SCALED
@@ -1469,7 +1471,217 @@ LIVES = [
     ),
 ]
 
+
+def reload(failed: int = 40, **errors: int) -> Evidence:
+    """Requests failed around a reload of the balancer."""
+    broken = ["failed-requests"] if failed else []
+    told = {name.replace("_", "-"): count for name, count in errors.items()}
+    seen = {"failed": failed, "requests": 300, "errors": told or {"refused": failed}, "broken": broken}
+    return {"ReloadCostsNothing": seen | {"proof": "it ended with exit code 0, and was started anew"}}
+
+
+def downloads(cut: int = 5, longest: float | None = 1.0, **errors: int) -> Evidence:
+    """Downloads under way at a reload were cut."""
+    seen = {"under_way": 7, "cut": cut, "errors": errors or {"truncated": cut}, "longest_seconds": longest}
+    return {"DownloadsAreFinished": seen | {"proof": "2 new workers serve in place of 2"}}
+
+
+def drained(given: int = 9) -> Evidence:
+    """Requests were given to an instance that was taken out."""
+    seen = {"node": "app-1", "given": given, "given_by_visitor": 3, "broken": ["given"] if given else []}
+    return {"DrainedIsLeftAlone": seen}
+
+
+def joins(**changes: Any) -> Evidence:
+    """An instance that joined late had too much in flight."""
+    seen = {"node": "app-1", "flooded": 20, "most_in_flight": 33, "median_seconds": 1.01, "others_median_seconds": 0.01}
+    return {"LateJoinerIsNotFlooded": seen | changes}
+
+
+LOOKED_AFTER = [
+    Row(
+        "a reload that is a restart",
+        reload(),
+        {"reload-is-restart": CERTAIN},
+        facts={"reload": "restart"},
+        told="40 of 300 requests failed around the reload (refused 40)",
+    ),
+    Row("the same, told by downloads", downloads(), {"reload-is-restart": CERTAIN}, facts={"reload": "restart"}),
+    Row("nobody says how, and they were refused", reload(), {"reload-is-restart": LIKELY}),
+    Row("nobody says how, and they were answered", reload(http_500=40), {}),
+    Row("it hands over, and requests fail", reload(), {}, facts={"reload": "graceful"}),
+    Row("a reload that costs nothing", reload(0, none=0), {}, facts={"reload": "restart"}),
+    Row(
+        "old processes have no time",
+        downloads(),
+        {"reload-patience-too-short": CERTAIN},
+        facts={"reload": "graceful", "reload_patience_seconds": 1},
+        told="5 of 7 downloads under way were cut (truncated 5)",
+    ),
+    Row(
+        "some went on for longer than old processes had",
+        downloads(longest=2.4),
+        {},
+        facts={"reload": "graceful", "reload_patience_seconds": 1},
+    ),
+    Row("none was cut", downloads(0), {}, facts={"reload": "graceful", "reload_patience_seconds": 1}),
+    Row(
+        "bound to one that was taken out",
+        drained(),
+        {"bound-while-drained": CERTAIN},
+        facts={"sticky_cookie": "SERVERID", "drain_by": "drain"},
+        told="9 requests of 3 people were given to app-1",
+    ),
+    Row(
+        "the same, by a balancer nobody knows", drained(), {"bound-while-drained": LIKELY}, facts={"sticky_cookie": "S"}
+    ),
+    Row("taken out for everybody", drained(), {}, facts={"sticky_cookie": "SERVERID", "drain_by": "maint"}),
+    Row("nobody is bound", drained(), {}, facts={"drain_by": "drain"}),
+    Row(
+        "slow when it joins, and given its turns",
+        joins(),
+        {"cold-when-it-joins": CERTAIN},
+        facts={"algorithm": "round_robin"},
+        told="app-1 had 33 requests in flight",
+    ),
+    Row("slow, and given what it can bear", joins(flooded=0), {}, facts={"algorithm": "round_robin"}),
+    Row("flooded although it is as quick", joins(median_seconds=0.012), {}, facts={"algorithm": "round_robin"}),
+    Row("flooded by a balancer nobody knows", joins(), {"cold-when-it-joins": LIKELY}, facts={"algorithm": "unknown"}),
+    Row("left alone", drained(0), {}, facts={"sticky_cookie": "SERVERID", "drain_by": "drain"}),
+]
+
 ROWS = SESSIONS + LIVES + COMING + GOING + LOSING + LOSING_BEHIND_HAPROXY + ORCHESTRATED + STARVED + WAY_IN + STATE
+
+
+def shares(addresses: int = 0, counts: Sequence[int] = (500, 100, 100), **bound: int) -> Evidence:
+    """First choices, and which addresses came to one instance alone."""
+    told = {name.replace("_", "-"): count for name, count in bound.items()}
+    seen = {"counts": dict(zip(APPS, counts, strict=True)), "addresses": addresses, "bound_addresses": told}
+    return {"SharesFitTheAlgorithm": seen}
+
+
+SHARED_OUT = [
+    Row(
+        "five times as much for one of equals",
+        shares(),
+        {"wrong-weight": CERTAIN},
+        facts={"weights": {"app-1": 5}, "capacity": {}},
+        told="first choices: app-1 500, app-2 100, app-3 100",
+    ),
+    Row("as much for one that can do more", shares(), {"wrong-weight": CERTAIN}, facts={"capacity": {"app-1": 5}}),
+    Row("weights that fit", shares(), {}, facts={"weights": {"app-1": 5}, "capacity": {"app-1": 5}}),
+    Row("nobody is said to get more", shares(), {}, facts={"weights": {}, "capacity": {}}),
+    Row(
+        "an office is one address",
+        shares(30, app_1=12, app_2=9, app_3=9),
+        {"bound-by-address": CERTAIN},
+        facts={"sticky_address": True},
+        told="of 30 addresses 30 came to one instance only (app-1 12, app-2 9, app-3 9)",
+    ),
+    Row("the same, by a balancer nobody knows", shares(30, app_1=12, app_2=9, app_3=8), {"bound-by-address": LIKELY}),
+    Row("all to one: it may be the only one", shares(30, app_1=30), {}),
+    Row("few addresses", shares(4, app_1=2, app_2=2), {}, facts={"sticky_address": True}),
+    Row("some by chance", shares(30, app_1=1), {}, facts={"sticky_address": False}),
+]
+
+
+def opinion(*broken: str, down: Sequence[str] = (), check: str = "L7STS") -> Evidence:
+    """What the balancer thinks of the instances is wrong."""
+    words = dict.fromkeys(APPS, "OK") | dict.fromkeys(down, "Not Found")
+    checks = dict.fromkeys(APPS, "L7OK") | dict.fromkeys(down, check)
+    seen = {"victim": "app-1", "broken": list(broken), "wrongly_down": list(down), "checks": checks, "said": words}
+    return {"BalancerSeesTheTruth": seen}
+
+
+def twice(count: int = 8, retried: int = 8) -> Evidence:
+    """POSTs that were sent once had two effects."""
+    return {"SentOnce": {"twice": count, "counted": 24, "retried": retried, "retried_twice": min(count, retried)}}
+
+
+def after_burst(**errors: int) -> Evidence:
+    """All instances serve again, and the balancer answers this instead."""
+    return {"BurstIsForgotten": {"errors": {name.replace("_", "-"): count for name, count in errors.items()}}}
+
+
+def owner_died(*broken: str, stuck: int = 4) -> Evidence:
+    """People were bound to an instance that died."""
+    people = [f"v{i}" for i in range(stuck)]
+    return {"BoundPeopleMove": {"victim": "app-1", "bound": 4, "stuck": people, "broken": list(broken)}}
+
+
+CHECKED = {"balancer": "haproxy", "check_interval_seconds": 0.3, "fall": 2, "rise": 1}
+COUNTS = {"next_upstream": ["error", "timeout", "http_503"], "max_fails": 1}
+BEHIND = [
+    Row(
+        "checks ask what is not there",
+        opinion("down-though-alive", down=APPS),
+        {"check-asks-wrong": CERTAIN},
+        facts=CHECKED | {"check_path": "/nowhere"},
+        told="the balancer takes app-1, app-2 and app-3 for down",
+    ),
+    Row(
+        "checks ask what one does not have",
+        opinion("down-though-alive", down=["app-3"]),
+        {"check-asks-wrong": LIKELY},
+        facts=CHECKED,
+    ),
+    Row("nobody answers its checks", opinion("down-though-alive", down=APPS, check="L4TOUT"), {}, facts=CHECKED),
+    Row(
+        "it learns of a death too late",
+        opinion("up-though-dead"),
+        {"checks-too-slow": CERTAIN},
+        facts=CHECKED | {"check_interval_seconds": 2, "fall": 3},
+        told="still took app-1 for up 3 s after its death",
+    ),
+    Row(
+        "it learns of a return too late",
+        opinion("down-though-back"),
+        {"checks-too-slow": CERTAIN},
+        facts=CHECKED | {"rise": 40},
+    ),
+    Row("its checks are soon enough", opinion("up-though-dead", "down-though-back"), {}, facts=CHECKED),
+    Row("its opinion is true", opinion(), {}, facts=CHECKED | {"rise": 40}),
+    Row(
+        "nginx sends a POST twice",
+        twice(),
+        {"writes-sent-twice": CERTAIN},
+        facts={"next_upstream": ["error", "timeout", "non_idempotent"]},
+        told="8 of 24 POSTs that were sent once had two effects or more",
+    ),
+    Row("HAProxy does", twice(retried=0), {"writes-sent-twice": CERTAIN}, facts={"retry_writes": True}),
+    Row("a balancer nobody knows does", twice(), {"writes-sent-twice": LIKELY}),
+    Row("the application does it by itself", twice(retried=0), {}),
+    Row("and nginx does not", twice(), {}, facts={"next_upstream": ["error", "timeout"]}),
+    Row("none had two", twice(0), {}, facts={"retry_writes": True}),
+    Row(
+        "left out for half a minute",
+        after_burst(http_502=55),
+        {"ejected-too-long": CERTAIN},
+        facts=COUNTS | {"fail_timeout_seconds": 30},
+    ),
+    Row(
+        "used again after forty checks",
+        after_burst(balancer_503=55),
+        {"ejected-too-long": CERTAIN},
+        facts=CHECKED | {"rise": 40},
+        told="55 requests were answered by the balancer itself",
+    ),
+    Row("used again soon", after_burst(http_502=55), {}, facts=COUNTS | {"fail_timeout_seconds": 1}),
+    Row("errors of the application", after_burst(http_500=55), {}, facts=COUNTS | {"fail_timeout_seconds": 30}),
+    Row("none", after_burst(), {}, facts=COUNTS | {"fail_timeout_seconds": 30}),
+    Row(
+        "bound to one that is dead",
+        owner_died("not-moved", "failed-requests"),
+        {"bound-to-the-dead": CERTAIN},
+        facts={"sticky_when_down": True},
+        told="4 of 4 people bound to app-1 were never served by another",
+    ),
+    Row("the same, by a balancer nobody knows", owner_died("not-moved"), {"bound-to-the-dead": LIKELY}),
+    Row("moved, and something fails", owner_died("failed-requests", stuck=0), {}),
+    Row("it moves them", owner_died("not-moved"), {}, facts={"sticky_when_down": False}),
+    Row("moved", owner_died(stuck=0), {}, facts={"sticky_when_down": True}),
+]
+ROWS += LOOKED_AFTER + SHARED_OUT + BEHIND
 each_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.what)
 
 
@@ -1549,8 +1761,18 @@ EVERYTHING = replace(
 )
 OF_REPLICAS = {"LostReplicaIsReplaced": HEALED, "ScalingCostsNothing": SCALED, "BadVersionIsTakenBack": BAD}
 """What is done to replicas only is not among everything that can be done to single instances."""
+OF_BALANCERS = dict.fromkeys(("ReloadCostsNothing", "DownloadsAreFinished", "DrainedIsLeftAlone"), balancing.HEALTHY)
+OF_BALANCERS |= {
+    "BalancerSeesTheTruth": upstream.SEEN,
+    "SentOnce": upstream.ONCE,
+    "BurstIsForgotten": upstream.burst(),
+    "BoundPeopleMove": upstream.bound(),
+    "LateJoinerIsNotFlooded": balancing.joined(),
+}
+"""Nor is what is done to the balancer."""
 GIVEN = {
-    name: dict(checker().check(OF_REPLICAS.get(name, EVERYTHING)).evidence) for name, checker in registry().items()
+    name: dict(checker().check((OF_REPLICAS | OF_BALANCERS).get(name, EVERYTHING)).evidence)
+    for name, checker in registry().items()
 }
 
 

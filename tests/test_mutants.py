@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -115,6 +116,13 @@ def test_mutants_of_the_way_in_start_from_its_reference() -> None:
     secure = [mutant for mutant in MUTANTS if "balancer.tls" in mutant.base]
     assert {mutant.number for mutant in secure} == {64, 65, 67, 68, 70, 71, 90}
     assert all(setup_of(mutant.base).balancer == reference for mutant in secure)
+
+
+def test_what_is_not_built_is_not_built() -> None:
+    """Each of those has its reason, and none of them a file of its own."""
+    tables = tomllib.loads(assets.path("fixtures/mutants-not-built.toml").read_text())["mutant"]
+    assert {table["number"] for table in tables}.isdisjoint(mutant.number for mutant in MUTANTS)
+    assert all(table["why"] and table["broken"] for table in tables)
 
 
 # -- loading ----------------------------------------------------------------------------------------------------------

@@ -134,8 +134,12 @@ class Browser:
         scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": headers}
         scope |= {"scheme": "http", "client": ("10.0.0.9", 1), "server": ("127.0.0.1", 80)}
         sent: list[dict[str, Any]] = []
+        asked: list[str] = []
 
         async def receive() -> dict[str, Any]:
+            if asked:  # whoever asks again waits for the client to leave, and this one stays
+                await asyncio.Event().wait()
+            asked.append(path)
             return {"type": "http.request", "body": body, "more_body": False}
 
         async def send(message: dict[str, Any]) -> None:
@@ -379,6 +383,13 @@ def test_every_answer_says_which_instance_and_version_gave_it(runner: asyncio.Ru
 @pytest.mark.parametrize(("seconds", "status"), [("0", 200), ("-1", 400), ("30.1", 400), ("nan", 400), ("x", 400)])
 def test_slow_takes_no_more_than_it_may(browser: Browser, seconds: str, status: int) -> None:
     assert browser.get(f"/slow?seconds={seconds}").status == status
+    assert browser.get(f"/download?seconds={seconds}").status == status
+
+
+def test_a_download_comes_whole(browser: Browser) -> None:
+    """Its length is told beforehand, so that whoever gets less knows."""
+    answer = browser.get("/download?seconds=0.2")
+    assert int(answer.headers["content-length"]) == len(answer.text) > 0
 
 
 def test_version_shows_what_instances_agree_on_and_no_secret(runner: asyncio.Runner) -> None:

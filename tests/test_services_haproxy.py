@@ -471,3 +471,21 @@ def test_a_container_brings_its_certificate(tmp_path: Path) -> None:
     assert spec.files["/usr/local/etc/haproxy/balancer.pem"] == b"key and certificate"
     assert spec.extra_ports == {9999: 20101, 8443: 20443}
     assert service.url == "https://127.0.0.1:20443"
+
+
+def test_weights_and_addresses_are_told() -> None:
+    """A weight where one is asked for, as a share of the largest once one has less; and who is bound by address."""
+    shares = {"app_1": {"share": 4}}
+    assert "server app-1 127.0.0.1:20001 check weight 4" in lines_of(rendered(**shares))
+    assert "server app-2 127.0.0.1:20002 check weight 1" in lines_of(rendered(**shares))
+    half = rendered(app_1={"share": 4, "weight": 50}, app_2={}, app_3={})
+    assert "server app-1 127.0.0.1:20001 check weight 50" in lines_of(half)
+    assert "server app-2 127.0.0.1:20002 check weight 25" in lines_of(half)
+    assert "weight" not in rendered()
+    assert "balance source" in rendered(haproxy_with(sticky_address=True))
+
+
+def test_old_processes_have_their_time() -> None:
+    """Half a minute unless the setup says more or less."""
+    assert "hard-stop-after 30s" in lines_of(rendered())
+    assert "hard-stop-after 1s" in lines_of(rendered(haproxy_with(reload_patience_seconds=1)))

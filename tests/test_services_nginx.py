@@ -423,3 +423,19 @@ def test_a_container_brings_its_certificate(tmp_path: Path) -> None:
     assert (spec.container_port, spec.port, spec.extra_ports) == (80, 20100, {443: 20443})
     assert service.url == "https://127.0.0.1:20443"
     assert b'ssl_certificate "/etc/nginx/balancer.pem";' in spec.files["/etc/nginx/nginx.conf"]
+
+
+def test_weights_and_addresses_are_told() -> None:
+    """A weight where one is asked for; who is bound by address is chosen by nothing else."""
+    text = rendered(Balancer(weights={"app-1": 5}))
+    assert text.count(" weight=") == 1
+    assert "server 127.0.0.1:20001 weight=5 max_fails=3" in text
+    bound = rendered(Balancer(sticky_address=True))
+    assert "ip_hash;" in bound
+    assert "least_conn;" not in bound
+
+
+def test_old_workers_have_their_time() -> None:
+    """Half a minute unless the setup says more or less."""
+    assert "worker_shutdown_timeout 30s;" in rendered()
+    assert "worker_shutdown_timeout 1s;" in rendered(Balancer(reload_patience_seconds=1))

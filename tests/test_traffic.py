@@ -119,6 +119,31 @@ class TestConnections:
         rig.traffic.perform([Task(rig.visitor(), "get", connection=REUSED)])
         assert [op.connection for op in read_history(rig.path, "t").operations] == [FRESH]
 
+    def test_whoever_has_an_address_comes_from_there(self, tmp_path):
+        """On connections of their own; a kept one is whoever's turn it is to use it."""
+        came_from: list[str] = []
+
+        def on_connect(connection: socket.socket) -> bool:
+            came_from.append(connection.getpeername()[0])
+            return True
+
+        with serving() as server, Rig(tmp_path, server, GET) as rig:
+            server.on_connect = on_connect
+            placed, other = rig.visitor(), rig.visitor()
+            rig.traffic.place_visitors({placed: "127.9.8.7"})
+            rig.ask(visitor=placed)
+            rig.ask(visitor=other)
+            rig.ask(visitor=placed, connection=REUSED)
+            assert all(op.outcome is Outcome.OK for op in rig.operations())
+        assert came_from == ["127.9.8.7", "127.0.0.1", "127.0.0.1"]
+
+    def test_an_address_that_is_none_of_ours_is_the_rig_s_failure(self, rig):
+        """Nobody was asked, and nobody is to blame."""
+        visitor = rig.visitor()
+        rig.traffic.place_visitors({visitor: "192.0.2.1"})
+        (op,) = rig.ask(visitor=visitor)
+        assert (op.error, op.sent) == ("unsent", None)
+
     def test_a_target_that_moves_is_left(self, rig):
         """Kept connections to its old address are closed; requests go to the new one, under its name."""
         rig.ask(connection=REUSED)

@@ -6,6 +6,12 @@ missing. Must not: import anything but `harness.model` and the standard library,
 
 from __future__ import annotations
 
+from harness.checkers.balancing import (
+    DownloadsAreFinished,
+    DrainedIsLeftAlone,
+    LateJoinerIsNotFlooded,
+    ReloadCostsNothing,
+)
 from harness.checkers.bounds import LossBounds
 from harness.checkers.distribution import EveryInstanceGetsTraffic, SharesFitTheAlgorithm
 from harness.checkers.edge import (
@@ -48,13 +54,19 @@ from harness.checkers.state import (
     SettingsReachEveryInstance,
     TallyLosesNothing,
 )
+from harness.checkers.upstream import BalancerSeesTheTruth, BoundPeopleMove, BurstIsForgotten, SentOnce
 
 __all__ = [
     "BadVersionIsTakenBack",
+    "BalancerSeesTheTruth",
     "BootsTogether",
+    "BoundPeopleMove",
+    "BurstIsForgotten",
     "ChangesSurvive",
     "ClientAddressIsTrue",
     "CookieIsGuarded",
+    "DownloadsAreFinished",
+    "DrainedIsLeftAlone",
     "EnoughTraffic",
     "ErrorsHaveStatus",
     "EveryInstanceAnswers",
@@ -71,6 +83,7 @@ __all__ = [
     "JobsGoOn",
     "JobsRunOnce",
     "KeyActsOnce",
+    "LateJoinerIsNotFlooded",
     "LifeIsKept",
     "LimitIsShared",
     "LoginCrossesInstances",
@@ -87,11 +100,13 @@ __all__ = [
     "OnlySecureVersions",
     "OverloadIsNoLogout",
     "ReadyIsTruthful",
+    "ReloadCostsNothing",
     "ReplayIsRefused",
     "RequestsSurviveLoss",
     "RolloutCostsNothing",
     "ScalingCostsNothing",
     "SchemeIsKnown",
+    "SentOnce",
     "SessionOnEveryInstance",
     "SessionsSurviveRestart",
     "SettingsReachEveryInstance",

@@ -9,14 +9,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 __all__ = [
+    "ADDRESSES",
     "ASKED_IN_GAP",
     "ASKED_SHARE_IN_GAP",
+    "BOUND_ANSWERS",
+    "BOUND_SHARE",
+    "BURST_ERRORS",
+    "BURST_IN_WORDS",
+    "BURST_SECONDS",
     "CHANGES_TOGETHER",
     "DETECT_BY_REQUESTS",
+    "DRAINED_IN_WORDS",
+    "DRAINED_SECONDS",
+    "EACH_ADDRESS",
     "EACH_CONNECTION_KIND",
     "EACH_PAIR",
     "EACH_PHASE",
     "EXAMPLES",
+    "FLOOD_MOMENTS",
+    "FLOOD_SLACK",
+    "FLOOD_TIMES",
     "FORGOTTEN_UNDER",
     "GAP_SECONDS",
     "GAVE_UP",
@@ -30,11 +42,14 @@ __all__ = [
     "IDLE_MARGIN_SECONDS",
     "IDLE_WATCHED_SECONDS",
     "INSECURE_VERSIONS",
+    "IN_FLIGHT_AT_RELOAD",
     "IN_FLIGHT_AT_STOP",
     "IN_FLIGHT_PER_INSTANCE",
     "JOBS_RESUME_IN_WORDS",
     "JOBS_RESUME_SECONDS",
     "JOB_RUNS",
+    "JOIN_IN_WORDS",
+    "JOIN_SECONDS",
     "KILL",
     "KILL_IN_WORDS",
     "LATE_AFTER_SECONDS",
@@ -45,9 +60,12 @@ __all__ = [
     "LIFE_SLACK_SECONDS",
     "LIMITED_PEOPLE",
     "LOGOUT_VISITORS",
+    "MET_BY_POSTS",
     "MET_OVERLOAD",
     "MISSED_BY_CHANCE",
     "MOST_WORKERS",
+    "MOVED_IN_WORDS",
+    "MOVED_SECONDS",
     "NEW_ADDRESS_IN_WORDS",
     "NUMBERS_EACH",
     "ONCE_KEYS",
@@ -64,6 +82,7 @@ __all__ = [
     "REJOIN_ANSWERS",
     "REJOIN_IN_WORDS",
     "REJOIN_SECONDS",
+    "RELOAD_IN_WORDS",
     "REPLAYS_REFUSED",
     "RESTART_SESSIONS",
     "ROUND_ROBIN_EACH",
@@ -91,6 +110,8 @@ __all__ = [
     "TALLY_TOGETHER",
     "VERSIONS_IN_WORDS",
     "VICTIM_SHARE",
+    "VIEW_IN_WORDS",
+    "VIEW_SECONDS",
     "VISITS_THROUGH_BALANCER",
     "LossBounds",
 ]
@@ -208,6 +229,12 @@ READY_SECONDS = 5.0
 
 MISSED_BY_CHANCE = 1e-6
 """Probability with which a fair balancer may leave out an instance by chance: N (1 - 1/N)^n. 3 instances: n = 37."""
+
+EACH_ADDRESS = 8
+"""Requests from one address: that a balancer that binds nobody gives all of them to one of three has probability 3^-7 = 0.05 %."""
+
+ADDRESSES = 10
+"""Addresses from which to tell that requests of one address stay together. That nine of ten do so by chance is out of the question."""
 
 ROUND_ROBIN_EACH = 20
 """Requests per instance. The bound is exact, so there are no false alarms; a weight of 2 instead of 1 then shows as
@@ -344,6 +371,53 @@ SETTLED_SECONDS = 0.05
 FORGOTTEN_UNDER = 1.0
 """Seconds an unanswered request without a timeout is taken to have lasted, where its end was not seen."""
 
+# -- looking after the balancer ------------------------------------------------------------------------------------
+
+IN_FLIGHT_AT_RELOAD = 3
+"""Requests, and downloads, that were under way when the balancer was told to reload: what could be cut."""
+
+DRAINED_SECONDS = 5.0
+"""From the order to take an instance out until it surely gets nothing more. Whoever stops it does so when the balancer says
+that it is done, and waits no longer than a page may take for a balancer that never does."""
+
+VIEW_SECONDS = 3.0
+"""From the death of an instance, and from when it is ready again, until the balancer's own opinion of it is right. It is what
+somebody reads who wonders why pages are slow; longer than a frozen instance may go unnoticed it may not be wrong."""
+
+MET_BY_POSTS = 3
+"""POSTs that were given to an instance which then said nothing: only these could be sent a second time."""
+
+BURST_SECONDS = 5.0
+"""From when every instance does again what it could not do, until people are served again. What was away is back: an outage
+that goes on is the balancer's own."""
+
+BURST_ERRORS = 6
+"""Errors that came through the balancer meanwhile: with one or two for each instance one that counts errors has counted enough."""
+
+JOIN_SECONDS = 5.0
+"""From when an instance is ready: in that time it is new to the others' work. A cache is cold for so long, a pool empty."""
+
+FLOOD_TIMES = 1.5
+"""How many times its fair share of what is in flight one may have that has just joined. With least_conn it has no more than the others;
+choosing in turn it has more for as long as it is slower than they are."""
+
+FLOOD_SLACK = 4.0
+"""And so many requests beside that: six slow ones a second may all meet at one, by chance."""
+
+FLOOD_MOMENTS = 5
+"""Moments at which it was given yet another one although it had more: one or two may be the traffic's own."""
+
+MOVED_SECONDS = 3.0
+"""From the death of an instance until everybody who was bound to it is served by another: the time in which a balancer has to
+know of the slowest kind of loss."""
+
+BOUND_SHARE = 0.9
+"""Share of people who were answered by one instance alone, below which it is not seen that a cookie binds anybody."""
+
+BOUND_ANSWERS = 3
+"""Answers from which it is told who serves a person: that a balancer which binds nobody sends all of them to one of three
+instances has probability 1/9, and for nine of ten people never."""
+
 # -- an orchestrator ------------------------------------------------------------------------------------------------
 
 HEAL_SECONDS = 15.0
@@ -416,6 +490,24 @@ NEW_ADDRESS_IN_WORDS = (
     f"balancer within {REJOIN_SECONDS:.0f} s of being ready, {REJOIN_ANSWERS} times or more; no answer by anybody who is "
     "no instance of the setup"
 )
+RELOAD_IN_WORDS = f"no failed request, and no gap above {GAP_SECONDS:.1f} s; {IN_FLIGHT_AT_RELOAD} or more were under way at the order"
+DRAINED_IN_WORDS = (
+    f"no request is given to it once the balancer has said so, or {DRAINED_SECONDS:.0f} s after the order; what was under way "
+    "there is answered, and no request fails"
+)
+VIEW_IN_WORDS = (
+    f"up for every instance that answers; down within {VIEW_SECONDS:.0f} s of the death of one, and up again within "
+    f"{VIEW_SECONDS:.0f} s of its return"
+)
+BURST_IN_WORDS = f"people are served within {BURST_SECONDS:.0f} s of when every instance, asked directly, serves again"
+JOIN_IN_WORDS = (
+    f"in the first {JOIN_SECONDS:.0f} s it is given nothing more while it has more than {FLOOD_TIMES:g} times its fair share of what is in "
+    f"flight (and {FLOOD_SLACK:.0f} beside that); {FLOOD_MOMENTS} such moments break it"
+)
+MOVED_IN_WORDS = (
+    f"everybody who was bound to it is served by another within {MOVED_SECONDS:.0f} s, and no request of theirs fails from then "
+    "on; nobody is logged out"
+)
 REJOIN_IN_WORDS = (
     f"it answers through the balancer within {REJOIN_SECONDS:.0f} s of being ready, {REJOIN_ANSWERS} times or more, "
     "and no request fails"
@@ -438,6 +530,7 @@ SHARE_IN_WORDS = (
     f"{HAPROXY_ROUND_TURNS} turns, after an instance came up); least_conn: at most "
     f"{LEAST_CONN_SHARE:.0%} of choices (up to two workers), tested one-sided with {SHARE_ALPHA:.1%} false alarms "
     f"and {SHARE_POWER:.0%} power against {LEAST_CONN_SHARE + LEAST_CONN_WRONG_BY:.0%}"
+    "; nobody is bound to an instance by the address they come from"
 )
 REDIRECT_IN_WORDS = (
     f"nothing is served over http; {' or '.join(map(str, REDIRECTS_READING))} to the same path and query where a page is "

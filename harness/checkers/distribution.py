@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -117,12 +117,17 @@ class SharesFitTheAlgorithm:
     the instance taken 2 or more above the least loaded one? One-sided exact binomial test of H0 p <= `tolerated`
     against H1 p >= `tolerated` + `wrong_by`. Counts are not judged: a slow instance rightly gets fewer requests.
 
+    `setup["capacity"]` says which instance can do more than others: counts, and what is in flight, are then judged beside that,
+    and by what weights the balancer was given is nobody's excuse. Looks named `came-from` (visitor: address) tell who came
+    from where: where nearly each of `addresses` or more came to one instance alone, none of the algorithms was at work.
+
     With `setup["sticky_cookie"]` nothing is promised of shares, and nothing is judged.
 
     `random` is judged by a G-test on fresh connections, with a sample that finds an instance at half its fair share.
 
     Evidence:
     - `algorithm`, `workers`, `requests`, `counts` {name: first choices}, `fresh` and `reused` {name: answers};
+    - `addresses` (from which enough requests came to tell), `bound_addresses` {name: addresses whose requests it alone got};
     - round robin: `difference`, `allowed`, `slack`, `needed`, `set_aside` [instances with failed attempts];
     - least_conn: `choices` (that count), `against` (that break the rule), `taken_above` {name: choices against the rule
       that took it}, `share`, `interval` (95 %), `tolerated`, `wrong_from`, `p_value`, `critical`, `needed`,
@@ -141,6 +146,7 @@ class SharesFitTheAlgorithm:
     in_flight_per_instance: float = bounds.IN_FLIGHT_PER_INSTANCE
     sight_seconds: float = bounds.SIGHT_SECONDS
     most_workers: int = bounds.MOST_WORKERS
+    addresses: int = bounds.ADDRESSES
 
     def check(self, history: History) -> Verdict:
         operations = _through_balancer(history)
@@ -153,6 +159,7 @@ class SharesFitTheAlgorithm:
             "counts": {name: counts[name] for name in history.instances},
             "fresh": _answered_by(operations, Connection.FRESH),
             "reused": _answered_by(operations, Connection.REUSED),
+            **_by_address(history, operations),
         }
         if not operations or len(history.instances) < 2:
             return Verdict.inconclusive("no request was sent through the balancer", **evidence)
@@ -162,6 +169,13 @@ class SharesFitTheAlgorithm:
             return Verdict.inconclusive(
                 f"a cookie ({cookie}) binds a visitor to an instance: the algorithm chooses once for each visitor, and no "
                 "shares are promised",
+                **evidence,
+            )
+        bound = sum(evidence["bound_addresses"].values())
+        if evidence["addresses"] >= self.addresses and bound >= bounds.BOUND_SHARE * evidence["addresses"]:
+            return Verdict.fail(
+                f"{bound} of {evidence['addresses']} addresses came to one instance each, however often they asked: "
+                f"{_in_words(counts)}, and whoever comes decides on that, not {algorithm}",
                 **evidence,
             )
         if algorithm == "round_robin":
@@ -187,17 +201,20 @@ class SharesFitTheAlgorithm:
         set_aside = {op.attempts[0] for op in [*retried, *failed] if op.attempts} - {UNNAMED}
         unknown = any(not op.attempts for op in failed) or any(UNNAMED in op.attempts for op in retried)
         allowed = self.round_robin_slack * workers + turns
-        difference = max(counts.values()) - min(counts.values())
-        clear = [count for name, count in counts.items() if name not in set_aside]
+        # Beside what each can do: of equals these are the counts themselves.
+        capacity = _capacity(history)
+        evened = {name: count / capacity[name] for name, count in counts.items()}
+        difference = rounded(max(evened.values()) - min(evened.values())) or 0
+        clear = [count for name, count in evened.items() if name not in set_aside]
         evidence |= {
             "difference": difference,
             "allowed": allowed,
             "slack": slack,
             "set_aside": sorted(set_aside),
             # Rounds enough for a wrong weight to show.
-            "needed": (self.round_robin_each + 5 * turns) * len(counts),
+            "needed": int((self.round_robin_each + 5 * turns) * sum(capacity.values())),
         }
-        told = f"round robin: {_in_words(counts)}, difference {difference} (allowed {allowed}, {'one round' if turns else 'exact'})"
+        told = f"round robin: {_in_words(counts)}, difference {difference:g} (allowed {allowed}, {'one round' if turns else 'exact'})"
         if sum(counts.values()) < evidence["needed"]:
             return Verdict.inconclusive(f"{told}: {evidence['needed']} requests are needed", **evidence)
         if not slack:
@@ -328,7 +345,12 @@ class _Choices:
         self.bites = 0
         self.taken_above: Counter[str] = Counter()
         rows = in_flight.seen([at for at, _ in choices])
+        given = _capacity(history)
+        capacity = [given[name] for name in names] if len(set(given.values())) > 1 else []
         for (_, taken), (surely, possibly) in zip(choices, rows, strict=True):
+            if capacity:
+                self._count_evened(taken, place, surely, possibly, capacity)
+                continue
             most, least = max(surely), min(possibly)
             if most < 0:
                 most = 0
@@ -340,6 +362,42 @@ class _Choices:
             self.bites += most - least >= 2
             if max(0, surely[own]) - least >= 2:
                 self.taken_above[taken] += 1
+
+    def _count_evened(
+        self,
+        taken: str,
+        place: Mapping[str, int],
+        surely: Sequence[int],
+        possibly: Sequence[int],
+        capacity: Sequence[float],
+    ) -> None:
+        """The same, where what each has in flight counts beside what it can do."""
+        own = place[taken]
+        load = [max(0, count) / each for count, each in zip(surely, capacity, strict=True)]
+        least = min((count - (at == own)) / capacity[at] for at, count in enumerate(possibly))
+        self.bites += max(load) - least >= 2
+        if load[own] - least >= 2:
+            self.taken_above[taken] += 1
+
+
+def _capacity(history: History) -> Mapping[str, float]:
+    """What each instance can do beside the others; 1 where nobody says more."""
+    declared = history.setup.get("capacity") or {}
+    return {name: float(declared.get(name, 1)) for name in history.instances}
+
+
+def _by_address(history: History, operations: Sequence[Operation]) -> dict[str, Any]:
+    """Whether who comes from one address always comes to the same instance, where it is known who came from where."""
+    came_from = {visitor: str(at) for look in history.looks_at("came-from") for visitor, at in look.value.items()}
+    chosen: dict[str, list[str]] = {}
+    for op in operations:
+        if op.connection is Connection.FRESH and op.visitor in came_from and (choice := first_choice(op)) is not None:
+            chosen.setdefault(came_from[op.visitor], []).append(choice)
+    often = {address: set(choices) for address, choices in chosen.items() if len(choices) >= bounds.EACH_ADDRESS}
+    return {
+        "addresses": len(often),
+        "bound_addresses": dict(Counter(next(iter(names)) for names in often.values() if len(names) == 1)),
+    }
 
 
 def _workers(history: History) -> int:

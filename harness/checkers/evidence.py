@@ -42,6 +42,7 @@ _DONE = {
     "cut-off-refusal": "was cut off and refused",
     "out-of-memory": "ran out of memory",
     "new-address": "came back under a new address",
+    "reload": "was reloaded",
 }
 
 

@@ -11,6 +11,12 @@ from dataclasses import asdict, fields, is_dataclass
 from types import MappingProxyType
 from typing import Any, cast
 
+from harness.checkers.balancing import (
+    DownloadsAreFinished,
+    DrainedIsLeftAlone,
+    LateJoinerIsNotFlooded,
+    ReloadCostsNothing,
+)
 from harness.checkers.distribution import EveryInstanceGetsTraffic, SharesFitTheAlgorithm
 from harness.checkers.edge import (
     ClientAddressIsTrue,
@@ -51,6 +57,7 @@ from harness.checkers.state import (
     SettingsReachEveryInstance,
     TallyLosesNothing,
 )
+from harness.checkers.upstream import BalancerSeesTheTruth, BoundPeopleMove, BurstIsForgotten, SentOnce
 from harness.model import Checker, History, Verdict
 
 __all__ = ["describe", "from_description", "registry", "run_safely"]
@@ -106,6 +113,14 @@ _CHECKERS: Mapping[str, type[Checker]] = MappingProxyType(
             BootsTogether,
             ReadyIsTruthful,
             ErrorsHaveStatus,
+            ReloadCostsNothing,
+            DownloadsAreFinished,
+            DrainedIsLeftAlone,
+            BalancerSeesTheTruth,
+            SentOnce,
+            BurstIsForgotten,
+            BoundPeopleMove,
+            LateJoinerIsNotFlooded,
             EnoughTraffic,
             OnTime,
         )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from harness.diagnosis import (
+    balancer_rules,
     edge_rules,
     orchestrator_rules,
     session_life_rules,
@@ -33,6 +34,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
             orchestrator_rules,
             edge_rules,
             state_rules,
+            balancer_rules,
         )
         for name in module.__all__
     }

@@ -365,9 +365,18 @@ def no_health_check(case: Case) -> Cause | None:
 def checks_too_slow(case: Case) -> Cause | None:
     """The balancer asks too seldom, or must be told too often, to know of a loss in the time that is promised."""
     seen = case.evidence("RequestsSurviveLoss")
+    ways = ways_of(case.facts)
+    if evidence := _view_lags(case):
+        return Cause(
+            id="checks-too-slow",
+            sentence="the balancer's health checks take too long to notice a loss, or a return",
+            confidence=Confidence.CERTAIN,
+            evidence=evidence,
+            remedy=ways.notice_remedy,
+            guide=ways.notice_guide,
+        )
     if "detection" not in seen.get("broken", ()) or not _checks_too_slow(case, seen):
         return None
-    ways = ways_of(case.facts)
     return Cause(
         id="checks-too-slow",
         sentence="the balancer's health checks take too long to notice a loss",
@@ -379,6 +388,23 @@ def checks_too_slow(case: Case) -> Cause | None:
         remedy=ways.notice_remedy,
         guide=ways.notice_guide,
     )
+
+
+def _view_lags(case: Case) -> tuple[str, ...]:
+    """What speaks for checks that are too far apart, where the balancer's opinion was wrong for too long; empty where they are
+    not."""
+    seen = case.evidence("BalancerSeesTheTruth")
+    ways = ways_of(case.facts)
+    broken = seen.get("broken", ())
+    within = ways.notices_within(answers=True)
+    if "up-though-dead" in broken and within is not None and within > bounds.VIEW_SECONDS:
+        return (
+            f"the balancer still took {seen['victim']} for up {bounds.VIEW_SECONDS:.0f} s after its death",
+            ways.checks_said,
+        )
+    if "down-though-back" in broken and ways.left_out_seconds > bounds.VIEW_SECONDS:
+        return (f"the balancer still took {seen['victim']} for down although it was back", ways.left_out_said)
+    return ()
 
 
 def _checks_too_slow(case: Case, seen: Mapping[str, Any]) -> bool:

@@ -14,8 +14,10 @@ from harness.setup import JOURNEYS, Setup
 __all__ = ["ABILITIES", "Choice", "choose", "missing", "undeclared"]
 
 ABILITIES: Mapping[str, frozenset[str]] = {
-    "native": frozenset({"instances", "new-version", "database", "tls"}),
-    "docker": frozenset({"instances", "new-version", "database", "cut-off", "out-of-memory", "new-address", "tls"}),
+    "native": frozenset({"instances", "new-version", "database", "tls", "reload"}),
+    "docker": frozenset(
+        {"instances", "new-version", "database", "cut-off", "out-of-memory", "new-address", "tls", "reload"}
+    ),
     "compose": frozenset({"instances", "new-version", "cut-off", "new-address"}),
     "swarm": frozenset({"orchestrator", "tls"}),
 }
@@ -94,6 +96,10 @@ def undeclared(needs: Collection[str], setup: Setup) -> str | None:
             return _no_journey(key)
         if need == "balancer.keepalive" and (setup.compose is not None or not setup.balancer.keepalive):
             return "no connection to an instance is kept while it is idle: balancer.keepalive says how many are"
+        if need == "balancer.checks" and (setup.compose is not None or not setup.balancer.checks):
+            return _no_opinion(setup)
+        if need == "balancer.sticky_cookie" and setup.balancer.sticky_cookie is None:
+            return "nobody is bound to an instance: balancer.sticky_cookie says by which cookie they are (HAProxy)"
         if need == "app.first_start":
             if setup.app.first_start == "serial":
                 return 'app.first_start is "serial": the instances are not to be started together'
@@ -111,10 +117,20 @@ _OF_THE_APP = {
     "websocket": "where people hear of each other at once",
     "overloaded_at": "how many requests an instance works on at once",
     "slow": "which page takes its time",
+    "download": "which answer comes bit by bit",
 }
 """What a key of the application says, for those that a scenario may need."""
 
 _LONGEST_TTL_SECONDS = 10.0
+
+
+def _no_opinion(setup: Setup) -> str:
+    """Why nobody can read what the balancer thinks of the instances."""
+    if setup.compose is not None:
+        return "what the project's own balancer thinks of the instances is not the harness's to read"
+    if setup.balancer.kind == "nginx":
+        return "the open-source nginx has no opinion of the instances that could be read: it learns of a loss from requests alone"
+    return "the balancer never asks how the instances are: balancer.check_interval_seconds above 0 has it do so"
 
 
 def _no_journey(name: str) -> str:

@@ -388,6 +388,9 @@ class _OwnBalancer:
             f"{node.name} cannot be told that {name} is at {address[0]}: its configuration is not ours to change"
         )
 
+    def reload(self, node: Any) -> str:
+        raise NodeError(f"{node.name} is not ours to reload under traffic: its owner knows how that is done")
+
     def statistics(self, node: Any) -> Mapping[str, Any]:
         """Nothing: where it tells, if it does, is its own affair."""
         del node

@@ -64,6 +64,9 @@ class BalancerService(Protocol):
     def move(self, name: str, address: tuple[str, int], node: Any) -> None:
         """Reach an instance at another address from now on."""
 
+    def reload(self, node: Any) -> str:
+        """Read its configuration again, in the way the setup names. Returns what was seen of it."""
+
     def reset(self, node: Any) -> None:
         """Forget every failure that was counted, with nobody drained and everybody where they were at first."""
 

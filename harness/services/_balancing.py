@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from harness.errors import BadInput
+from harness.platforms.node import Node, Stoppable
 from harness.setup import Balancer
 
-__all__ = ["CLIENT_HEADER", "DOCKER_DNS", "READY_NAME", "Drained", "Secure", "must_know", "pool_of"]
+__all__ = ["CLIENT_HEADER", "DOCKER_DNS", "READY_NAME", "Drained", "Secure", "must_know", "pool_of", "restarted"]
 
 READY_NAME = "ready.harness.invalid"
 """A host name nobody can own (RFC 2606): asked for it, the balancer answers itself."""
@@ -63,3 +65,18 @@ def must_know(name: str, known: Collection[str]) -> None:
     """Raise ValueError for an instance that is none: a mistake of the caller."""
     if name not in known:
         raise ValueError(f"{name} is no instance of this setup (known: {', '.join(known)})")
+
+
+class _Restartable(Node, Stoppable, Protocol):
+    """A node that is stopped and started."""
+
+
+def restarted(node: _Restartable) -> str:
+    """Stop a balancer and start it again. Returns when it answers, with what was seen of it.
+
+    Raises NodeNeverReady when it does not come back.
+    """
+    code = node.stop()
+    node.start()
+    node.wait_ready()
+    return f"it ended with exit code {code}, and was started anew"

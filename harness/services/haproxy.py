@@ -23,9 +23,18 @@ from jinja2 import Environment, StrictUndefined
 
 from harness import assets, clock
 from harness.errors import BadInput, NodeError, WaitTimeout
-from harness.platforms.node import ContainerSpec, Inspectable, Node, NodeSpec
+from harness.platforms.node import ContainerSpec, Inspectable, Node, NodeSpec, Stoppable
 from harness.services._asking import answers_well
-from harness.services._balancing import CLIENT_HEADER, DOCKER_DNS, READY_NAME, Drained, Secure, must_know, pool_of
+from harness.services._balancing import (
+    CLIENT_HEADER,
+    DOCKER_DNS,
+    READY_NAME,
+    Drained,
+    Secure,
+    must_know,
+    pool_of,
+    restarted,
+)
 from harness.setup import Balancer
 from harness.waiting import wait_until
 from harness.workspace import Workspace
@@ -77,7 +86,7 @@ _NUMBERS: Mapping[str, str] = {
 _WORDS: Mapping[str, str] = {"status": "status", "check_status": "check", "last_chk": "check_said"}
 
 
-class HaproxyNode(Node, Inspectable, Protocol):
+class HaproxyNode(Node, Inspectable, Stoppable, Protocol):
     """What it takes to give a running HAProxy another configuration."""
 
 
@@ -123,6 +132,8 @@ class _Server:
     drained: bool = False
     weight: int = _FULL
     """In percent of a full share."""
+    share: int = _EVEN
+    """Its full share, beside the others."""
 
 
 class HaproxyService:
@@ -152,7 +163,10 @@ class HaproxyService:
         self._place = place
         self._health = health
         self._known = tuple(upstreams)
-        self._servers = {name: _Server(host=host, port=at) for name, (host, at) in pool_of(settings, upstreams).items()}
+        self._servers = {
+            name: _Server(host=host, port=at, share=settings.weights.get(name, _EVEN))
+            for name, (host, at) in pool_of(settings, upstreams).items()
+        }
         self._first_servers = dict(self._servers)
         self._one_at_a_time = threading.Lock()
 
@@ -287,9 +301,9 @@ class HaproxyService:
         if name in self._servers:
             with self._one_at_a_time:
                 self._must_run(node)
-                # In maintenance rather than drained: visitors with a cookie would still be sent to a drained one, and
-                # its checks, which fail while it is replaced, would keep it out for some time after that.
-                self._tell(f"set server {_BACKEND}/{name} state maint")
+                # In maintenance, unless the settings say otherwise: visitors with a cookie would still be sent to a
+                # drained one, and its checks, which fail while it is replaced, would keep it out for some time after that.
+                self._tell(f"set server {_BACKEND}/{name} state {self.settings.drain_by}")
                 self._change(name, node, drained=True)
                 gone = self._wait_idle(name, within_seconds=within_seconds)
         return Drained(old_workers_gone=gone, seconds=clock.now() - began)
@@ -325,13 +339,17 @@ class HaproxyService:
                 self._tell(*self._weights())
                 self._write(node)
 
-    def reload(self, node: HaproxyNode) -> None:
-        """Hand over to a new process with the same configuration, which forgets how the instances were and all it had
-        counted. Returns when the new one serves. Raises NodeError when it does not."""
+    def reload(self, node: HaproxyNode) -> str:
+        """Hand over to a new process with the same configuration, in the way the settings name, which forgets how the
+        instances were and all it had counted. Returns when the new one serves, with what was seen of it. Raises NodeError
+        when it does not."""
         with self._one_at_a_time:
-            self._reload(node)
+            if self.settings.reload == "restart":
+                self._must_run(node)
+                return restarted(node)
+            return self._reload(node)
 
-    def _reload(self, node: HaproxyNode) -> None:
+    def _reload(self, node: HaproxyNode) -> str:
         self._must_run(node)
         self._write(node)
         code, said = node.run(*self._place.command("-c"))
@@ -349,6 +367,7 @@ class HaproxyService:
             raise NodeError(f"HAProxy did not reload: {problem}; see {node.log_path}") from None
         if not node.is_running():
             raise NodeError(f"HAProxy ended while it was told to reload; see {node.log_path}")
+        return f"process {self._serving()} serves in place of {before}"
 
     def reset(self, node: HaproxyNode) -> None:
         """Forget every failure that was seen, with nobody drained and everybody where they were at first, at full weight.
@@ -395,11 +414,7 @@ class HaproxyService:
         self._write(node)
 
     def _weights(self) -> list[str]:
-        weigh = _uneven(self._servers)
-        return [
-            f"set server {_BACKEND}/{name} weight {server.weight if weigh else _EVEN}"
-            for name, server in self._servers.items()
-        ]
+        return [f"set server {_BACKEND}/{name} weight {weight}" for name, weight in _weights(self._servers).items()]
 
     def _write(self, node: HaproxyNode) -> None:
         node.write_file(f"{self._place.directory}/{_CONFIGURATION}", self._rendered().encode())
@@ -480,14 +495,18 @@ def render(settings: Balancer, *, place: Place, servers: Mapping[str, _Server], 
         trim_blocks=False,
     )
     environment.filters["milliseconds"] = milliseconds
+    weights = _weights(servers)
     template = environment.from_string(assets.path(_TEMPLATE).read_text(encoding="utf-8"))
     return template.render(
         listen=place.listen,
         resolver=place.resolver,
         most_connections=place.most_connections,
+        reload_patience_seconds=settings.reload_patience_seconds,
         ready_name=READY_NAME,
         threads=settings.workers,
-        algorithm={"least_conn": "leastconn", "round_robin": "roundrobin"}[settings.algorithm],
+        algorithm="source"
+        if settings.sticky_address
+        else {"least_conn": "leastconn", "round_robin": "roundrobin"}[settings.algorithm],
         check=_check(settings),
         check_path=settings.check_path or health,
         check_timeout_seconds=settings.check_timeout_seconds if settings.checks else None,
@@ -498,11 +517,12 @@ def render(settings: Balancer, *, place: Place, servers: Mapping[str, _Server], 
         resends=bool(set(settings.retry_on) - {"conn-failure"}),
         retry_writes=settings.retry_writes,
         sticky_cookie=settings.sticky_cookie,
+        sticky_when_down=settings.sticky_when_down,
         keepalive=settings.keepalive,
         keepalive_seconds=settings.keepalive_seconds,
         connect_timeout_seconds=settings.connect_timeout_seconds,
         read_timeout_seconds=settings.read_timeout_seconds,
-        weigh=_uneven(servers),
+        weigh=_uneven(servers) or any(server.share != _EVEN for server in servers.values()),
         tls=tls,
         tls_listen=place.tls_listen,
         certificate=place.certificate,
@@ -515,7 +535,7 @@ def render(settings: Balancer, *, place: Place, servers: Mapping[str, _Server], 
             {
                 "name": name,
                 "address": f"{server.host}:{server.port}",
-                "weight": server.weight,
+                "weight": weights[name],
                 "drained": server.drained,
                 "resolved": bool(place.resolver) and not _is_address(server.host),
             }
@@ -534,6 +554,14 @@ def _check(settings: Balancer) -> str:
     if (settings.check_interval_seconds, settings.fall, settings.rise) == _GUIDE_CHECK:
         return "check"
     return f"check inter {milliseconds(settings.check_interval_seconds)} fall {settings.fall} rise {settings.rise}"
+
+
+def _weights(servers: Mapping[str, _Server]) -> Mapping[str, int]:
+    """What HAProxy is told: shares as they are, and in percent of the largest where one has less than its full one."""
+    if not _uneven(servers):
+        return {name: server.share for name, server in servers.items()}
+    largest = max(server.share for server in servers.values())
+    return {name: server.weight * server.share // largest for name, server in servers.items()}
 
 
 def _uneven(servers: Mapping[str, _Server]) -> bool:

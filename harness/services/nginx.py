@@ -25,9 +25,18 @@ from jinja2 import Environment, StrictUndefined
 
 from harness import assets, clock
 from harness.errors import HarnessError, NodeError, WaitTimeout
-from harness.platforms.node import ContainerSpec, Inspectable, Node, NodeSpec
+from harness.platforms.node import ContainerSpec, Inspectable, Node, NodeSpec, Stoppable
 from harness.services._asking import answers_well
-from harness.services._balancing import CLIENT_HEADER, DOCKER_DNS, READY_NAME, Drained, Secure, must_know, pool_of
+from harness.services._balancing import (
+    CLIENT_HEADER,
+    DOCKER_DNS,
+    READY_NAME,
+    Drained,
+    Secure,
+    must_know,
+    pool_of,
+    restarted,
+)
 from harness.setup import Balancer
 from harness.waiting import wait_until
 from harness.workspace import Workspace
@@ -51,7 +60,7 @@ _SERVE_WITHIN_SECONDS = 10.0
 _WORKER_CONNECTIONS = 4096
 
 
-class NginxNode(Node, Inspectable, Protocol):
+class NginxNode(Node, Inspectable, Stoppable, Protocol):
     """What it takes to give a running nginx another configuration."""
 
 
@@ -248,13 +257,17 @@ class NginxService:
             with self._one_at_a_time:
                 self._apply(node, pool={**self._pool, name: address}, drained=self._drained)
 
-    def reload(self, node: NginxNode) -> None:
-        """Read the same configuration again, which forgets every failure that was counted against an instance.
+    def reload(self, node: NginxNode) -> str:
+        """Read the same configuration again, in the way the settings name; that forgets every failure that was counted
+        against an instance.
 
-        Returns when the new workers serve. Raises NodeError as `drain` does.
+        Returns when the new workers serve, with what was seen of it. Raises NodeError as `drain` does.
         """
         with self._one_at_a_time:
-            self._apply(node, pool=self._pool, drained=self._drained)
+            if self.settings.reload == "restart":
+                return restarted(node)
+            before = self._apply(node, pool=self._pool, drained=self._drained)
+            return f"{len(workers_among(node.processes()) - before)} new workers serve in place of {len(before)}"
 
     def reset(self, node: NginxNode) -> None:
         """As `reload`, with nobody drained and everybody where they were at first."""
@@ -347,7 +360,12 @@ def render(
     return template.render(
         listen=place.listen,
         servers=[
-            {"name": name, "address": f"{address[0]}:{address[1]}", "drained": name in drained}
+            {
+                "name": name,
+                "address": f"{address[0]}:{address[1]}",
+                "drained": name in drained,
+                "weight": settings.weights.get(name, 1),
+            }
             for name, address in pool.items()
         ],
         access_log=place.access_log,
@@ -357,7 +375,9 @@ def render(
         workers=settings.workers,
         worker_connections=_WORKER_CONNECTIONS,
         open_files=place.open_files,
+        reload_patience_seconds=settings.reload_patience_seconds,
         algorithm=settings.algorithm,
+        sticky_address=settings.sticky_address,
         max_fails=settings.max_fails,
         fail_timeout_seconds=settings.fail_timeout_seconds,
         next_upstream=settings.next_upstream,

@@ -214,6 +214,7 @@ RetryOn = Annotated[
     BeforeValidator(_none_is_empty),
     Distinct(),
 ]
+Weights = Mapping[str, Annotated[int, Between(1, 100, because="it counts beside the others, which have 1")]]
 StopSignal = Annotated[
     Literal["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH"],
     BeforeValidator(_no_signal_of_ours),
@@ -310,6 +311,12 @@ class App(_Table):
         description="Environment variables of single instances, by the instance's name, on top of all others.",
         examples=[{"app-1": {"LOG_LEVEL": "debug"}}],
     )
+    capacity: Weights = Field(
+        default_factory=dict,
+        description="How much work single instances can do beside the others, which count 1: what the balancer's shares are judged "
+        "by. Not given: all alike.",
+        examples=[{"app-1": 2}],
+    )
     health: UrlPath = Field(default="/health", description="A path that answers below 300 while an instance is alive.")
     ready: UrlPath | None = Field(
         default=None,
@@ -325,6 +332,11 @@ class App(_Table):
         default=None,
         description="A path that takes {seconds} to be answered, to have requests in flight.",
         examples=["/slow?seconds={seconds}"],
+    )
+    download: UrlPath | None = Field(
+        default=None,
+        description="A path whose answer comes bit by bit over {seconds}, to have downloads under way.",
+        examples=["/download?seconds={seconds}"],
     )
     overloaded_at: Annotated[int, Between(1, 1_000, because="so many requests are made at once")] | None = Field(
         default=None,
@@ -493,6 +505,8 @@ class Balancer(_Table):
             "retry_on",
             "retry_writes",
             "sticky_cookie",
+            "sticky_when_down",
+            "drain_by",
         ),
     }
     """The keys that mean something to balancers of one kind alone."""
@@ -561,6 +575,10 @@ class Balancer(_Table):
         description="A cookie that binds a visitor to an instance. Not given: nobody is bound.",
         examples=["SERVERID"],
     )
+    sticky_when_down: bool = Field(
+        default=False,
+        description="Whether a visitor is sent to the instance their cookie names although it is down (`force-persist`).",
+    )
     connect_timeout_seconds: Seconds = Field(
         default=60.0, description="How long it waits for a connection to an instance."
     )
@@ -590,6 +608,30 @@ class Balancer(_Table):
         description="How it knows where instances are, on platforms that give them addresses: it looks their names up "
         "once, at its start; again and again; or it is given addresses, and the new one when an instance comes back "
         "elsewhere, as docker-gen or consul-template do.",
+    )
+    weights: Weights = Field(
+        default_factory=dict,
+        description="How much of the traffic single instances are given beside the others, which count 1. Not given: all alike.",
+        examples=[{"app-1": 2}],
+    )
+    sticky_address: bool = Field(
+        default=False,
+        description="Whether everybody who comes from one address is sent to the same instance, instead of what the algorithm "
+        "says (nginx: ip_hash; HAProxy: balance source).",
+    )
+    reload: Literal["graceful", "restart"] = Field(
+        default="graceful",
+        description="How whoever looks after it has it read its configuration again: it hands over to new processes, or it "
+        "is stopped and started.",
+    )
+    reload_patience_seconds: Annotated[int, AtLeast(1, because="both kinds count in whole seconds")] = Field(
+        default=30,
+        description="How long processes of before a reload may go on with what they have; then it is cut. Whole seconds.",
+    )
+    drain_by: Literal["maint", "drain"] = Field(
+        default="maint",
+        description="How an instance is taken out: with `maint` nothing is sent there any more, with `drain` whoever is bound to "
+        "it by a cookie still is.",
     )
     port: Annotated[int, Between(1, 65_535, because="leave it out for any free port")] | None = Field(
         default=None, description="The port it answers on. Not given: any free one.", examples=[8080]

@@ -68,7 +68,8 @@ def mistakes_between(setup: Setup, *, known_promises: Collection[str] | None) ->
     yield from _node_texts(setup)
     yield from _instances_named(setup)
     yield from _balancer(setup.balancer)
-    yield from _slow_path(setup)
+    yield from _timed_path("slow", setup.app.slow)
+    yield from _timed_path("download", setup.app.download)
     yield from _websocket(setup)
     yield from _session_store(setup)
     yield from _compose(setup)
@@ -172,6 +173,8 @@ def _node_texts(setup: Setup) -> Iterator[Mistake]:
 def _instances_named(setup: Setup) -> Iterator[Mistake]:
     names = setup.app.names
     named: list[tuple[Key, str]] = [(("app", "instance_env", name), name) for name in setup.app.instance_env]
+    named += [(("app", "capacity", name), name) for name in setup.app.capacity]
+    named += [(("balancer", "weights", name), name) for name in setup.balancer.weights]
     named += [(("balancer", "pool", place), name) for place, name in enumerate(setup.balancer.pool or ())]
     for key, name in named:
         if name not in names:
@@ -242,6 +245,8 @@ _INSTEAD = {
     "retry_on": "nginx has next_upstream",
     "retry_writes": "write non_idempotent in next_upstream",
     "sticky_cookie": "the guide has it for HAProxy only, leave it out",
+    "sticky_when_down": "the guide has such cookies for HAProxy only, leave it out",
+    "drain_by": "nginx binds nobody by a cookie, so that there is one way to take an instance out, leave it out",
 }
 """What to write for the other kind."""
 
@@ -250,15 +255,15 @@ def _plain_value(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _slow_path(setup: Setup) -> Iterator[Mistake]:
-    slow = setup.app.slow
-    if slow is None:
+def _timed_path(key: str, path: str | None) -> Iterator[Mistake]:
+    """A path that is told how long to take."""
+    if path is None:
         return
-    yield from (Mistake(("app", "slow"), says) for says in placeholder_mistakes(slow, ["seconds"]))
-    if "seconds" not in placeholders_in(slow):
+    yield from (Mistake(("app", key), says) for says in placeholder_mistakes(path, ["seconds"]))
+    if "seconds" not in placeholders_in(path):
         yield Mistake(
-            ("app", "slow"),
-            f'must hold {{seconds}} (got {seen(slow)}): write slow = "/slow?seconds={{seconds}}", or leave it out',
+            ("app", key),
+            f'must hold {{seconds}} (got {seen(path)}): write {key} = "/{key}?seconds={{seconds}}", or leave it out',
         )
 
 

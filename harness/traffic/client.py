@@ -278,6 +278,11 @@ class Traffic:
         self._visitors.update(copies)
         return copies
 
+    def place_visitors(self, addresses: Mapping[str, str]) -> None:
+        """From now on each of these visitors comes from this address of the machine, on connections of their own."""
+        self._check_visitors(list(addresses))
+        self._order("place_visitors", addresses=dict(addresses))
+
     def cookies(self, visitors: Sequence[str]) -> list[tuple[CookieSeen, ...]]:
         """What each of these visitors holds now."""
         self._check_visitors(visitors)

@@ -256,7 +256,8 @@ class Engine:
             context = self._contexts[visit.via]
             wire = TlsWire(self._poller, self, self._wanted, self._known_heads, context, via=visit.via, is_kept=is_kept)
         try:
-            wire.open(target)
+            # A kept connection is whoever's turn it is to use it: only who has one to themselves comes from an address.
+            wire.open(target, source="" if is_kept else visit.visitor.address_from)
         except OSError as error:
             words = error.strerror or str(error)
             self._end(visit, self._ledger.broken(visit, error_class(error, connecting=True), words))

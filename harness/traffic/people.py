@@ -54,6 +54,8 @@ class Visitor:
     values: dict[str, str]
     """The person's placeholders and everything taken so far."""
     records: list[str] = field(default_factory=list)
+    address_from: str = ""
+    """The address of this machine that connections of its own come from; empty for any."""
 
 
 class People:

@@ -86,6 +86,7 @@ class Control:
             "begin_scenario": self._begin_scenario,
             "new_visitors": self._new_visitors,
             "copy_visitors": self._copy_visitors,
+            "place_visitors": self._place_visitors,
             "cookies": self._cookies,
             "perform": self._perform,
             "start_stream": self._start_stream,
@@ -122,6 +123,11 @@ class Control:
         originals = [self._people[visitor] for visitor in order["visitors"]]
         copies = self._people.copy(originals, cookies=order["cookies"], without=order["without"])
         answer(visitors=[copy.id for copy in copies])
+
+    def _place_visitors(self, order: Mapping[str, Any], answer: Answer) -> None:
+        for visitor, address in order["addresses"].items():
+            self._people[visitor].address_from = address
+        answer()
 
     def _cookies(self, order: Mapping[str, Any], answer: Answer) -> None:
         answer(cookies=[self._people[visitor].jar.described() for visitor in order["visitors"]])

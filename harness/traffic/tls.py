@@ -77,9 +77,9 @@ class TlsWire(Wire):
         self._goodbye = False
         """Whether the other side said that it ends the connection."""
 
-    def open(self, target: Target) -> None:
+    def open(self, target: Target, *, source: str = "") -> None:
         """Begin to connect. Raises OSError when the system refuses at once."""
-        super().open(target)
+        super().open(target, source=source)
         self._tls = self._context.wrap_bio(
             self._incoming, self._outgoing, server_side=False, server_hostname=target.server_name
         )

@@ -42,6 +42,8 @@ _RIG_ERRORS = frozenset({errno.EADDRNOTAVAIL, errno.EMFILE, errno.ENFILE, errno.
 # A hostile server may send new header names for ever.
 _SPELLINGS = 4096
 _KNOWN_HEADS = 1024
+_IP_BIND_ADDRESS_NO_PORT = 24
+"""The number Linux has for it; Python has no name for it before 3.12."""
 _ESTABLISHED = 1
 _NOT_YET = frozenset({errno.EAGAIN, errno.ENOTCONN})
 
@@ -194,12 +196,21 @@ class Wire:
         """Whether both sides left it open after the last exchange."""
         self._forget_answer()
 
-    def open(self, target: Target) -> None:
-        """Begin to connect. Raises OSError when the system refuses at once."""
+    def open(self, target: Target, *, source: str = "") -> None:
+        """Begin to connect, from this address of the machine where one is given. Raises OSError when the system refuses at
+        once."""
         self.target = target
         self._socket = connection = socket.socket(target.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         self._descriptor = connection.fileno()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if source:
+            # The port is chosen when the other end is known: thousands of connections may share one.
+            connection.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+            try:
+                connection.bind((source, 0))
+            except OSError:
+                self.close()
+                raise
         failure = connection.connect_ex(target.address)
         if failure not in (0, errno.EINPROGRESS):
             self.close()

@@ -28,6 +28,8 @@ _TICK_SECONDS = 1e-4
 _STRETCHES = 120
 _VISITOR = re.compile(r"v(\d{1,9})")
 _SLOW = "slow"
+_LONG = (_SLOW, "download")
+"""Streams of what is slow by its nature."""
 _AFTER = {
     "drain": "draining",
     "drained": "drained",
@@ -261,7 +263,7 @@ def _events(history: History, *, zero: float) -> Iterator[list[Any]]:
 def _stretches(history: History, *, zero: float, begin: float, end: float) -> dict[str, Any]:
     """Counts and latencies of all requests, by stretches of equal length. What is slow by its nature has no part in the
     latencies, where anything else was sent."""
-    usual = any(op.stream != _SLOW for op in history.operations)
+    usual = any(op.stream not in _LONG for op in history.operations)
     length = max((end - begin) / _STRETCHES, 0.05)
     number = max(1, int((end - begin) / length) + 1)
     counts = [[0, 0, 0] for _ in range(number)]
@@ -270,7 +272,7 @@ def _stretches(history: History, *, zero: float, begin: float, end: float) -> di
     for op in history.operations:
         place = min(number - 1, max(0, int((op.due - begin) / length)))
         counts[place][order[op.outcome]] += 1
-        if op.latency is not None and (op.stream != _SLOW or not usual):
+        if op.latency is not None and (op.stream not in _LONG or not usual):
             latencies[place].append(op.latency)
     return {
         "from": round(begin - zero, 4),
