@@ -13,11 +13,14 @@ from typing import Self
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
+from harness import clock
 from harness.errors import NothingTested
 
 __all__ = ["Listener"]
 
 _CONNECT_SECONDS = 5.0
+_NO_WORD = 1006
+"""What the library says where the other side said nothing."""
 
 
 class Listener:
@@ -44,6 +47,8 @@ class Listener:
                 f"nobody could connect to the WebSocket {path} at {host}:{port}: {problem}"
             ) from problem
         self._heard: list[str] = []
+        self.ended_at: float | None = None
+        """When the connection was over, on the clock of the history; None while it is not."""
         self._reader = threading.Thread(target=self._listen, name="listener", daemon=True)
         self._reader.start()
 
@@ -58,6 +63,12 @@ class Listener:
         """Whether a message came that holds these words."""
         return any(words in message for message in list(self._heard))
 
+    @property
+    def close_code(self) -> int | None:
+        """What the other side gave as the reason when it was over (RFC 6455, 7.4); None for no word of farewell."""
+        code = self._connection.close_code
+        return None if code in (None, _NO_WORD) else code
+
     def __enter__(self) -> Self:
         return self
 
@@ -71,3 +82,5 @@ class Listener:
                 self._heard.append(message if isinstance(message, str) else message.decode("utf-8", "replace"))
         except (OSError, WebSocketException):
             return  # nothing more will be heard, which is what is judged
+        finally:
+            self.ended_at = clock.now()

@@ -45,6 +45,7 @@ PLATFORMS = ("native", "docker", "swarm")
 """Where mutants are shown."""
 _FOLDER = "fixtures/mutants"
 _OWN = "fixtures/mutants-of-the-harness.toml"
+_NOT_BUILT = "fixtures/mutants-not-built.toml"
 _TRIALS_AT_ONCE: Mapping[str, int] = {"native": 2, "docker": 1, "swarm": 1}
 """Two setups in containers, or twice as many replicas with their health checks, are more than a small machine can run and judge."""
 _WHOLE: Mapping[str, tuple[str, ...]] = {
@@ -213,8 +214,14 @@ def as_markdown(mutants: Sequence[Mutant]) -> str:
             if (each := mutant.on.get(platform)) is not None:
                 lines.append(f"| `{mutant.id}` | {_ids(each.fails)} | {_ids(each.keeps)} |")
         lines.append("")
+    lines += [_NOT_BUILT_HEAD, *_not_built_rows(), ""]
     lines += [_OWN_HEAD, *map(_own_row, load_own_mutants()), ""]
     return "\n".join(lines)
+
+
+def _not_built_rows() -> list[str]:
+    tables = tomllib.loads(assets.path(_NOT_BUILT).read_text(encoding="utf-8"))["mutant"]
+    return [f"| {table['number']} | {table['broken']} | {table['why']} |" for table in tables]
 
 
 def _own_row(mutant: OwnMutant) -> str:
@@ -288,6 +295,11 @@ Nobody asks a single replica there, so that `distribution.complete` alone sees a
 | mutant | promises that must fail | neighbours that must be kept |
 |---|---|---|"""
 
+_NOT_BUILT_HEAD = """\
+## Not built
+
+| # | what would be broken | why it is not built |
+|---|---|---|"""
 _OWN_HEAD = """\
 ## Of the harness itself
 

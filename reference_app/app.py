@@ -56,6 +56,7 @@ def create_app(site: Site) -> ASGIApp:
             Route("/basket", fill_basket, methods=["POST"]),
             Route("/basket/{id}", basket_item),
             *shared_pages.ROUTES,
+            Route("/assets/{name}", asset),
             Route("/forwarded", forwarded),
             Route("/health", health),
             Route("/ready", ready),
@@ -86,7 +87,7 @@ class Envelope:
         async def send_in_envelope(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], *self._headers]
-                if self._site.draining:
+                if self._site.asks_to_leave():
                     # The client is to make its next request on a new connection, which goes to another instance.
                     message["headers"].append((b"connection", b"close"))
             await send(message)
@@ -110,7 +111,7 @@ async def login_form(request: Request) -> Response:
     visit = await Visit.of(request)
     wanted = wanted_page(request)
     detour = await visit.site.begin_detour(wanted) if wanted is not None else ""
-    return _to_whoever_comes(visit, login_page(csrf=visit.csrf, detour=detour))
+    return _to_whoever_comes(visit, login_page(csrf=visit.csrf, detour=detour, stylesheet=visit.site.assets.stylesheet))
 
 
 def _to_whoever_comes(visit: Visit, page: str) -> Response:
@@ -198,6 +199,13 @@ async def read_note(visit: Visit, session: Session) -> Response:
 async def count(visit: Visit, _session: Session) -> Response:
     value = await visit.site.sessions.count(visit.token)
     return see("/login") if value is None else JSONResponse({"count": value})
+
+
+async def asset(request: Request) -> Response:
+    content = await site_of(request).assets.find(request.path_params["name"])
+    if content is None:
+        raise HTTPException(404, "There is no such file.")
+    return PlainTextResponse(content, media_type="text/css")
 
 
 # For those who operate it

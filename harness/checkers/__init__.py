@@ -19,8 +19,10 @@ from harness.checkers.edge import (
 from harness.checkers.failover import NobodyElseAnswers, RequestsSurviveLoss, VictimRejoins
 from harness.checkers.guards import EnoughTraffic, OnTime, contradictions
 from harness.checkers.instances import EveryInstanceAnswers, InstancesAgree
+from harness.checkers.mixing import AssetsAreEverywhere, SessionsCrossVersions
 from harness.checkers.orchestrator import BadVersionIsTakenBack, LostReplicaIsReplaced, ScalingCostsNothing
 from harness.checkers.registry import describe, from_description, registry, run_safely
+from harness.checkers.replacing import CapacityIsKept, SwitchCostsNothing
 from harness.checkers.rollout import InFlightFinishes, RolloutCostsNothing
 from harness.checkers.session_changes import ChangesSurvive, StepsAreCounted
 from harness.checkers.session_crossing import LoginCrossesInstances, TokenIsAcceptedElsewhere
@@ -32,6 +34,7 @@ from harness.checkers.sessions import (
     SessionOnEveryInstance,
     SessionsSurviveRestart,
 )
+from harness.checkers.shutdown import DrainsInOrder, EndsOnItsSignal, LongRequestsFinish, StreamsAreEnded
 from harness.checkers.state import (
     BootsTogether,
     ErrorsHaveStatus,
@@ -50,11 +53,15 @@ from harness.checkers.state import (
 )
 
 __all__ = [
+    "AssetsAreEverywhere",
     "BadVersionIsTakenBack",
     "BootsTogether",
+    "CapacityIsKept",
     "ChangesSurvive",
     "ClientAddressIsTrue",
     "CookieIsGuarded",
+    "DrainsInOrder",
+    "EndsOnItsSignal",
     "EnoughTraffic",
     "ErrorsHaveStatus",
     "EveryInstanceAnswers",
@@ -75,6 +82,7 @@ __all__ = [
     "LimitIsShared",
     "LoginCrossesInstances",
     "LogoutHoldsEverywhere",
+    "LongRequestsFinish",
     "LossBounds",
     "LostReplicaIsReplaced",
     "NamesAreUnique",
@@ -93,10 +101,13 @@ __all__ = [
     "ScalingCostsNothing",
     "SchemeIsKnown",
     "SessionOnEveryInstance",
+    "SessionsCrossVersions",
     "SessionsSurviveRestart",
     "SettingsReachEveryInstance",
     "SharesFitTheAlgorithm",
     "StepsAreCounted",
+    "StreamsAreEnded",
+    "SwitchCostsNothing",
     "TallyLosesNothing",
     "TokenIsAcceptedElsewhere",
     "VictimRejoins",

@@ -23,7 +23,9 @@ from harness.checkers.edge import (
 from harness.checkers.failover import NobodyElseAnswers, RequestsSurviveLoss, VictimRejoins
 from harness.checkers.guards import EnoughTraffic, OnTime
 from harness.checkers.instances import EveryInstanceAnswers, InstancesAgree
+from harness.checkers.mixing import AssetsAreEverywhere, SessionsCrossVersions
 from harness.checkers.orchestrator import BadVersionIsTakenBack, LostReplicaIsReplaced, ScalingCostsNothing
+from harness.checkers.replacing import CapacityIsKept, SwitchCostsNothing
 from harness.checkers.rollout import InFlightFinishes, RolloutCostsNothing
 from harness.checkers.session_changes import ChangesSurvive, StepsAreCounted
 from harness.checkers.session_crossing import LoginCrossesInstances, TokenIsAcceptedElsewhere
@@ -35,6 +37,7 @@ from harness.checkers.sessions import (
     SessionOnEveryInstance,
     SessionsSurviveRestart,
 )
+from harness.checkers.shutdown import DrainsInOrder, EndsOnItsSignal, LongRequestsFinish, StreamsAreEnded
 from harness.checkers.state import (
     BootsTogether,
     ErrorsHaveStatus,
@@ -106,6 +109,14 @@ _CHECKERS: Mapping[str, type[Checker]] = MappingProxyType(
             BootsTogether,
             ReadyIsTruthful,
             ErrorsHaveStatus,
+            EndsOnItsSignal,
+            DrainsInOrder,
+            LongRequestsFinish,
+            StreamsAreEnded,
+            CapacityIsKept,
+            SwitchCostsNothing,
+            SessionsCrossVersions,
+            AssetsAreEverywhere,
             EnoughTraffic,
             OnTime,
         )

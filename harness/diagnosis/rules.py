@@ -11,8 +11,10 @@ from types import MappingProxyType
 from harness.diagnosis import (
     edge_rules,
     orchestrator_rules,
+    replacing_rules,
     session_life_rules,
     session_rules,
+    shutdown_rules,
     state_rules,
     traffic_rules,
 )
@@ -33,6 +35,8 @@ RULES: Mapping[str, Rule] = MappingProxyType(
             orchestrator_rules,
             edge_rules,
             state_rules,
+            shutdown_rules,
+            replacing_rules,
         )
         for name in module.__all__
     }
