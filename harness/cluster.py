@@ -707,7 +707,7 @@ class _TwoSides:
 
         self._each(side, ready)
 
-    def switch(self, side: Side, *, drain: bool) -> None:
+    def switch(self, side: Side, *, checked: bool, drain: bool) -> None:
         layout = self._cluster.layout
         pool = self._cluster.pool
         green = tuple(
@@ -721,7 +721,7 @@ class _TwoSides:
         self._note("switch", "", detail=side)
         began = clock.now()
         drained = layout.balancer.switch(
-            names, layout.balancer_node, within_seconds=_SWITCHED_WITHIN_SECONDS if drain else 0.0
+            names, layout.balancer_node, checked=checked, within_seconds=_SWITCHED_WITHIN_SECONDS if drain else 0.0
         )
         self._cluster._spent("drains", clock.now() - began)
         self._note("switched", "", detail=side)

@@ -125,7 +125,7 @@ class Switched:
     def __init__(self) -> None:
         self.done: list[tuple[tuple[str, ...], bool]] = []
 
-    def switch(self, names: Any, node: Any, *, within_seconds: float) -> Any:
+    def switch(self, names: Any, node: Any, *, checked: bool, within_seconds: float) -> Any:
         self.done.append((tuple(names), within_seconds > 0))
         return SimpleNamespace(old_workers_gone=True)
 

@@ -151,8 +151,8 @@ class TwoSides:
     def wait_ready(self, side: Side) -> None:
         self.done.append(f"ready {side}")
 
-    def switch(self, side: Side, *, drain: bool) -> None:
-        self.done.append(f"switch {side}{' and drain' if drain else ''}")
+    def switch(self, side: Side, *, checked: bool, drain: bool) -> None:
+        self.done.append(f"{'' if checked else 'blindly '}switch {side}{' and drain' if drain else ''}")
 
     def stop(self, side: Side) -> None:
         self.done.append(f"stop {side}")
@@ -172,8 +172,8 @@ class TwoSides:
         ),
         (
             BlueGreen(gate="none"),
-            ["start green", "switch green and drain", "ready green"],
-            ["start blue", "switch blue and drain", "ready blue", "stop green"],
+            ["start green", "blindly switch green and drain", "ready green"],
+            ["start blue", "blindly switch blue and drain", "ready blue", "stop green"],
             "blue-green, drained, not gated",
         ),
         (

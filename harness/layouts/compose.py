@@ -383,8 +383,10 @@ class _OwnBalancer:
     def enable(self, name: str, node: Any) -> None:
         """Nothing: nobody was drained."""
 
-    def switch(self, names: Collection[str], node: Any, *, within_seconds: float = 10.0) -> Drained:
-        del within_seconds
+    def switch(
+        self, names: Collection[str], node: Any, *, checked: bool = True, within_seconds: float = 10.0
+    ) -> Drained:
+        del checked, within_seconds
         raise NodeError(
             f"{node.name} cannot be switched to {', '.join(names)}: its configuration is not ours to change"
         )

@@ -61,8 +61,11 @@ class BalancerService(Protocol):
     def enable(self, name: str, node: Any) -> None:
         """Send to an instance again."""
 
-    def switch(self, names: Collection[str], node: Any, *, within_seconds: float = 10.0) -> Drained:
-        """Send everything to these instances from now on, and return when what the others had is answered."""
+    def switch(
+        self, names: Collection[str], node: Any, *, checked: bool = True, within_seconds: float = 10.0
+    ) -> Drained:
+        """Send everything to these instances from now on, and return when what the others had is answered. `checked`: not
+        before its own checks of them are good, where it has any."""
 
     def move(self, name: str, address: tuple[str, int], node: Any) -> None:
         """Reach an instance at another address from now on."""

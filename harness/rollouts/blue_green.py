@@ -22,8 +22,9 @@ class Sides(Protocol):
     def wait_ready(self, side: Side) -> None:
         """Return when each of a set says that it is ready."""
 
-    def switch(self, side: Side, *, drain: bool) -> None:
-        """The balancer sends to this set alone. `drain`: return only when the other one has answered what it had."""
+    def switch(self, side: Side, *, checked: bool, drain: bool) -> None:
+        """The balancer sends to this set alone. `checked`: not before its own checks are good, where it has any; `drain`: return
+        only when the other one has answered what it had."""
 
     def stop(self, side: Side) -> None:
         """Return when all of a set have ended, each after its stop signal."""
@@ -62,7 +63,7 @@ class BlueGreen:
         sides.start(side)
         if self.gate == "ready":
             sides.wait_ready(side)
-        sides.switch(side, drain=self.drain != "none")
+        sides.switch(side, checked=self.gate == "ready", drain=self.drain != "none")
         if self.drain == "none":
             sides.remove(leaving)
         sides.wait_ready(side)  # over when it is there, however blindly it was done

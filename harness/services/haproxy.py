@@ -319,16 +319,21 @@ class HaproxyService:
                 self._change(name, node, drained=False)
                 self._wait_in_use([name])
 
-    def switch(self, names: Collection[str], node: HaproxyNode, *, within_seconds: float = 10.0) -> Drained:
-        """Send everything to these instances and nothing new to any other. These are in use first, or their checks had the
-        time to be good, so that for a moment all are. Returns as `drain` does, and raises as it does."""
+    def switch(
+        self, names: Collection[str], node: HaproxyNode, *, checked: bool = True, within_seconds: float = 10.0
+    ) -> Drained:
+        """Send everything to these instances and nothing new to any other. Returns as `drain` does, and raises as it does.
+
+        `checked`: these are in use first, or their checks had the time to be good, so that for a moment all are.
+        """
         began = clock.now()
         for name in names:
             must_know(name, self._known)
         with self._one_at_a_time:
             self._must_run(node)
             self._tell(*(f"set server {_BACKEND}/{name} state ready" for name in names))
-            self._wait_in_use(names)
+            if checked:
+                self._wait_in_use(names)
             left = [name for name in self._servers if name not in names]
             self._tell(*(f"set server {_BACKEND}/{name} state maint" for name in left))
             self._servers = {name: replace(server, drained=name not in names) for name, server in self._servers.items()}

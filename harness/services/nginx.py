@@ -254,9 +254,12 @@ class NginxService:
             with self._one_at_a_time:
                 self._apply(node, pool=self._pool, drained=self._drained - {name})
 
-    def switch(self, names: Collection[str], node: NginxNode, *, within_seconds: float = 10.0) -> Drained:
+    def switch(
+        self, names: Collection[str], node: NginxNode, *, checked: bool = True, within_seconds: float = 10.0
+    ) -> Drained:
         """Send everything to these instances and nothing new to any other, in one step. Returns as `drain` does, and raises
-        as it does."""
+        as it does. `checked` makes no difference: it has no checks of its own."""
+        del checked
         began = clock.now()
         for name in names:
             must_know(name, self._known)
