@@ -385,7 +385,8 @@ _ALL = (
     Promise(
         id="shutdown.streams",
         sentence="Streams that nobody ends do not keep an instance from stopping.",
-        measured="people are connected to one instance by WebSocket (app.websocket) and say nothing; it is told to stop",
+        measured="people are connected to one instance by WebSocket (app.websocket) and by server-sent events (app.events), and say "
+        "nothing; it is told to stop",
         bound="it ends its streams and itself within app.stop_within_seconds, without being killed",
         broken_by="a server that waits for every connection to end, also for those that never do",
         remedy="on the stop signal end every stream with a word (WebSocket: close code 1001 or 1012; server-sent events: the end of "

@@ -7,7 +7,7 @@ What is asked are single looks, sent once each and written down as they ended. M
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from http.client import HTTPConnection, HTTPException, RemoteDisconnected
@@ -20,7 +20,7 @@ from harness.cluster import Cluster
 from harness.errors import WaitTimeout
 from harness.faults import Stop
 from harness.layouts import Instance
-from harness.listening import Listener
+from harness.listening import EventListener, Listener
 from harness.model import Look
 from harness.visitors import Browsing, Visitors
 from harness.waiting import wait_until
@@ -78,9 +78,12 @@ class Stopping:
         app = self._cluster.setup.app
         with ExitStack() as stack:
             watch = stack.enter_context(_Watch(self._cluster, watched))
-            listeners: list[Listener] = []
-            if app.websocket is not None:
-                listeners = [stack.enter_context(Listener(loaded.target, app.websocket.path)) for _ in range(_STREAMS)]
+            listeners: list[Listener | EventListener] = []
+            for _ in range(_STREAMS):
+                if app.websocket is not None:
+                    listeners.append(stack.enter_context(Listener(loaded.target, app.websocket.path)))
+                if app.events is not None:
+                    listeners.append(stack.enter_context(EventListener(loaded.target, app.events)))
             stops: list[Callable[[], None]] = [lambda: self._stop(watched, then=watch.end)]
             if listeners or app.longest_seconds is not None:
                 stops.append(lambda: self._stop(loaded, then=lambda: self._look_at_streams(loaded, listeners)))
@@ -101,7 +104,7 @@ class Stopping:
             self._note("exit", instance, value)
             then()
 
-    def _look_at_streams(self, instance: Instance, listeners: list[Listener]) -> None:
+    def _look_at_streams(self, instance: Instance, listeners: Sequence[Listener | EventListener]) -> None:
         for listener in listeners:
             with suppress(WaitTimeout):
                 wait_until(
@@ -109,7 +112,8 @@ class Stopping:
                     within_seconds=_STREAM_ENDS_WITHIN_SECONDS,
                     because=f"a stream should end with {instance}",
                 )
-            self._note("stream", instance, {"ended_at": listener.ended_at, "code": listener.close_code})
+            kind = "websocket" if isinstance(listener, Listener) else "events"
+            self._note("stream", instance, {"kind": kind, "ended_at": listener.ended_at, "code": listener.close_code})
 
     def _note(self, what: str, instance: Instance, value: Mapping[str, Any]) -> None:
         self._cluster.record(Look(what=what, node=instance.name, at=clock.now(), status=None, value=value))

@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -32,6 +33,7 @@ __all__ = ["create_app"]
 logger = logging.getLogger(__name__)
 
 _LONGEST_SLEEP_SECONDS = 30.0
+_LOOK_EVERY_SECONDS = 0.1
 _EMAIL = re.compile(r"[^@\s\0]{1,100}@[^@\s\0]{1,150}")
 _PASSWORD_LENGTH = range(8, 201)
 _NOTE_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
@@ -57,6 +59,7 @@ def create_app(site: Site) -> ASGIApp:
             Route("/basket/{id}", basket_item),
             *shared_pages.ROUTES,
             Route("/assets/{name}", asset),
+            Route("/events", events),
             Route("/forwarded", forwarded),
             Route("/health", health),
             Route("/ready", ready),
@@ -206,6 +209,18 @@ async def asset(request: Request) -> Response:
     if content is None:
         raise HTTPException(404, "There is no such file.")
     return PlainTextResponse(content, media_type="text/css")
+
+
+async def events(request: Request) -> Response:
+    """Server-sent events, of which there are none yet. The end tells the browser to come again, to another instance."""
+    site = site_of(request)
+
+    async def told() -> AsyncIterator[bytes]:
+        yield b"retry: 500\n\n"
+        while not site.ends_streams():
+            await asyncio.sleep(_LOOK_EVERY_SECONDS)
+
+    return StreamingResponse(told(), media_type="text/event-stream")
 
 
 # For those who operate it

@@ -31,6 +31,11 @@ class _ReadyWhileStopping(Site):
         return [reason for reason in await super().why_not_ready() if reason != self.STOPPING]
 
 
+class _EventsKept(Site):
+    def ends_streams(self) -> bool:
+        return False
+
+
 class _LeaversNotTold(Site):
     def asks_to_leave(self) -> bool:
         return False
@@ -43,6 +48,7 @@ STOPPING_SERVERS: dict[str, tuple[str, type[GracefulServer]]] = {
 
 STOPPING_SITES: dict[str, tuple[str, type[Site]]] = {
     "ready-while-stopping": ("/ready goes on saying yes after the stop signal.", _ReadyWhileStopping),
+    "events-kept": ("Server-sent events that nobody leaves are waited for when the instance is to stop.", _EventsKept),
     "leavers-not-told": (
         "Kept connections are ended at a stop, and no answer before that says so.",
         _LeaversNotTold,

@@ -143,6 +143,10 @@ class Site:
         """Whether each answer ends its connection."""
         return self.draining
 
+    def ends_streams(self) -> bool:
+        """Whether what goes on for ever, such as events, is over."""
+        return self.draining
+
     async def why_not_ready(self) -> list[str]:
         """Reasons to send nobody here, as sentences; none if ready. Answers within about a second."""
         reasons = []

@@ -147,7 +147,7 @@ def test_the_longest_request_is_finished(told_to_stop: History, judge: Judge) ->
 
 
 @pytest.mark.promise("shutdown.streams")
-@pytest.mark.needs("app.websocket")
+@pytest.mark.needs("app.streams")
 def test_streams_keep_nobody_from_stopping(told_to_stop: History, judge: Judge) -> None:
     """Streams that nobody ends do not keep an instance from stopping."""
     judge(StreamsAreEnded(), of=told_to_stop)

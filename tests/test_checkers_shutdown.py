@@ -81,8 +81,12 @@ def long_ones(cut_at: float | None = None, *, seconds: float = 1.75, rate: float
     return made
 
 
-def streams(ended: Iterable[float | None] = (2.35, 2.35, 2.36), code: int | None = 1012) -> list[Look]:
-    return [look("stream", LOADED, 5.0, status=None, value={"ended_at": at, "code": code}) for at in ended]
+def streams(
+    ended: Iterable[float | None] = (2.35, 2.35, 2.36), code: int | None = 1012, *, kind: str = "websocket"
+) -> list[Look]:
+    return [
+        look("stream", LOADED, 5.0, status=None, value={"kind": kind, "ended_at": at, "code": code}) for at in ended
+    ]
 
 
 def stopped(
@@ -271,5 +275,9 @@ def test_evidence_tells_both_ends() -> None:
     assert evidence["killed"]
     assert evidence["kept_open"] == 3
     assert evidence["codes"] == {"none": 3}
+    assert evidence["kept_open_by_kind"] == {"websocket": 3}
+    both = [*streams(), *streams((6.0, 6.0), None, kind="events")]
+    evidence = STREAMS.check(stopped(open_streams=both, codes={LOADED: -9}, gone={LOADED: 6.0})).evidence
+    assert evidence["kept_open_by_kind"] == {"websocket": 0, "events": 2}
     assert evidence["without_streams"]["victim"] == WATCHED
     assert not evidence["without_streams"]["killed"]

@@ -122,6 +122,15 @@ def test_what_a_setup_does_not_say_is_told_with_the_key_that_says_it() -> None:
         assert said in (undeclared({need}, bare) or "")
 
 
+def test_any_stream_will_do() -> None:
+    """A WebSocket or events: one of them is enough."""
+    for given in ({"websocket": None}, {"events": None}):
+        assert undeclared(["app.streams"], setup_with(**given)) is None
+    assert "app.websocket or app.events does" in (
+        undeclared(["app.streams"], setup_with(websocket=None, events=None)) or ""
+    )
+
+
 def test_a_second_set_of_instances_is_native_alone() -> None:
     """Which of the promises on rollouts is judged follows from the kind; who has no second set says so before anything starts."""
     switching = REFERENCE.model_copy(update={"rollout": REFERENCE.rollout.model_copy(update={"kind": "blue-green"})})

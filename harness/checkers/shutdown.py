@@ -414,10 +414,12 @@ class StreamsAreEnded:
     """Streams that nobody ends do not keep an instance from stopping: it ends them itself.
 
     Expects: looks named `stream` at one instance, one for each connection that was open when it was told to stop, whose value
-    holds `ended_at` (on the clock of the history; None: nobody saw it end) and `code` (the close code; None for none); a look
+    holds `kind` ("websocket" or "events"), `ended_at` (on the clock of the history; None: nobody saw it end) and `code` (the close
+    code; None for none); a look
     named `exit` at it, as for `EndsOnItsSignal`, and at another one that had no stream.
 
     Evidence (seconds count from the order): `victim`, `streams`, `kept_open` (those that were open until it was killed),
+    `kept_open_by_kind` {kind: how many},
     `ended_seconds` (the last that ended before), `codes` {close code or "none": how many}, `killed`, `exit_code`, `stop_seconds`,
     `patience_seconds`, `without_streams` {the same of the instance without: "victim", "killed", "exit_code", "stop_seconds"}, `guards`.
     """
@@ -435,6 +437,10 @@ class StreamsAreEnded:
         # A connection ends with its process: what ended in that moment was open until then.
         limit = end.told + _ENOUGH_WAITED * patience if end.was_killed and patience is not None else float("inf")
         open_till = [at for at in ended if at is None or at >= limit]
+        kinds = dict.fromkeys(str(look.value.get("kind", "websocket")) for look in looks)
+        kept_open = dict.fromkeys(kinds, 0)
+        for look, at in zip(looks, ended, strict=True):
+            kept_open[str(look.value.get("kind", "websocket"))] += end.was_killed and (at is None or at >= limit)
         before = [at - end.told for at in ended if at is not None and at < limit]
         codes: dict[str, int] = {}
         for look in looks:
@@ -457,6 +463,7 @@ class StreamsAreEnded:
         evidence = end.as_evidence() | {
             "streams": len(looks),
             "kept_open": len(open_till) if end.was_killed else 0,
+            "kept_open_by_kind": kept_open,
             "ended_seconds": rounded(max(before, default=None)),
             "codes": codes,
             "without_streams": {} if other is None else other.as_evidence(),

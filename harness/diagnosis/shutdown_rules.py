@@ -204,6 +204,7 @@ def stream_never_ended(case: Case) -> Cause | None:
     evidence = [
         f"{seen['kept_open']} of {seen['streams']} streams at {seen['victim']} were open until it was killed",
         f"that was {seen['stop_seconds'] or 0.0:.1f} s after it was told to stop",
+        ", ".join(f"{kind}: {count}" for kind, count in seen["kept_open_by_kind"].items()),
     ]
     quick = other.get("stop_seconds") is not None and other["stop_seconds"] < _QUICK * (seen["patience_seconds"] or 0.0)
     if quick:
@@ -215,7 +216,7 @@ def stream_never_ended(case: Case) -> Cause | None:
         sentence="an instance that stops waits for streams that nobody ends",
         confidence=Confidence.CERTAIN if quick else Confidence.LIKELY,
         evidence=tuple(evidence),
-        remedy="on app.stop_signal end the streams of app.websocket with close code 1001 or 1012 (and end answers of server-sent "
-        "events), before the wait for what is in flight",
+        remedy="on app.stop_signal end every WebSocket (app.websocket) with close code 1001 or 1012, and every answer of server-sent "
+        "events (app.events), before the wait for what is in flight",
         guide="Step 3: Configure Load Balancer: WebSocket support",
     )

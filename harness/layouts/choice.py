@@ -104,6 +104,9 @@ def undeclared(needs: Collection[str], setup: Setup) -> str | None:
         if need == "app.first_start":
             if setup.app.first_start == "serial":
                 return 'app.first_start is "serial": the instances are not to be started together'
+        elif need == "app.streams":
+            if setup.app.websocket is None and setup.app.events is None:
+                return "the setup does not say where a stream is that goes on: app.websocket or app.events does"
         elif section == "app" and key and getattr(setup.app, key) is None:
             return f"the setup does not say {_OF_THE_APP[key]}: app.{key} does"
         if section == "rollout" and (setup.rollout.kind == "blue-green") is not (key == "blue-green"):

@@ -412,6 +412,12 @@ class App(_Table):
         examples=[{"path": "/live"}],
     )
 
+    events: UrlPath | None = Field(
+        default=None,
+        description="A path that answers with server-sent events to whoever asks, and goes on for as long as the instance does.",
+        examples=["/events"],
+    )
+
     _names: tuple[str, ...] = PrivateAttr(default=())
 
     @property
