@@ -194,10 +194,17 @@ class _Seen:
         self._versions = self._told()
 
     def _after(self, switch: _Switch) -> list[Operation]:
-        """What was asked for when one switch was over and the next had not been ordered; no slow ones, which say little."""
+        """What was asked for when one switch was over, and answered (or failed) before the next was ordered; no slow ones, which
+        say little. Who is answered later may have been so by either."""
         later = [each.ordered for each in self._switches if each.ordered > switch.switched]
         end = min(later, default=float("inf"))
-        return [op for op in self._requests if switch.switched <= op.due < end and op.stream != SLOW]
+        return [
+            op
+            for op in self._requests
+            if switch.switched <= op.due
+            and (op.due if op.answered is None else op.answered) < end
+            and op.stream != SLOW
+        ]
 
     def _told(self) -> dict[str, list[str]]:
         phases = {"before": self._before} | {each.to: self._after(each) for each in self._switches}
