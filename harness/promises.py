@@ -660,7 +660,7 @@ _GROUPS = {
     "distribution": "Does load spread?",
     "failover": "Is the loss of an instance survived?",
     "rollout": "Does a deploy cost anybody a request?",
-    "shutdown": "Is what was begun finished?",
+    "shutdown": "Does an instance go in order, with everything finished?",
     "orchestrator": "Does whoever keeps the replicas running do so?",
     "tls": "Is the way in secure?",
     "headers": "Is every answer as guarded as the others?",

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, RemoteDisconnected
 from random import Random
 from typing import Any
@@ -22,6 +23,7 @@ from harness.faults import Stop
 from harness.layouts import Instance
 from harness.listening import EventListener, Listener
 from harness.model import Look
+from harness.platforms import Node, Stoppable
 from harness.visitors import Browsing, Visitors
 from harness.waiting import wait_until
 
@@ -42,6 +44,24 @@ _ERRORS: tuple[tuple[type[Exception], str], ...] = (
     (BrokenPipeError, "reset"),
     (TimeoutError, "timeout"),
 )
+
+
+@dataclass(frozen=True)
+class _ToldStop(Stop):
+    """A stop of which it is known when the signal was sent: before that the platform may have taken its time."""
+
+    told: Callable[[], None]
+
+    def __str__(self) -> str:
+        return "stop"
+
+    @contextmanager
+    def applied_to(self, node: Node) -> Iterator[str]:
+        if isinstance(node, Stoppable):
+            node.tell_to_stop()
+            self.told()
+        with Stop.applied_to(self, node) as proof:
+            yield proof
 
 
 class Stopping:
@@ -93,7 +113,8 @@ class Stopping:
 
     def _stop(self, instance: Instance, *, then: Callable[[], None]) -> None:
         """`then`: done when it has ended, and before it is started again."""
-        with self._cluster.inject(Stop(), on=instance):
+        told = _ToldStop(lambda: self._note("told", instance, {}))
+        with self._cluster.inject(told, on=instance):
             app, node = self._cluster.setup.app, instance.node
             value = {
                 "exit_code": node.exit_code,

@@ -112,10 +112,12 @@ def stopped(
         *(pages() if page is None else page),
         *(kept() if connections is None else connections),
         *(streams() if open_streams is None else open_streams),
+        *(look("told", node, TOLD, status=None) for node in with_codes),
         *(exited(node, code) for node, code in with_codes.items()),
     ]
     faults = [
-        fault("stop", node, injected=TOLD, effective=ends[node], healing=5.0, healed=6.0) for node in (LOADED, WATCHED)
+        fault("stop", node, injected=TOLD - 0.05, effective=ends[node], healing=5.0, healed=6.0)
+        for node in (LOADED, WATCHED)
     ]
     made = history(
         [*short, *(long_ones() if long is None else long)],
@@ -173,6 +175,13 @@ def deaf(**changes: Any) -> History:
         (DRAIN, stopped(), "pass", "4 kept connections told to leave"),
         (DRAIN, stopped(ready=in_use), "fail", "went on saying that it is ready (15 times)"),
         (DRAIN, deaf(), "fail", "went on saying that it is ready"),
+        # Said before the signal was sent, or while it was on its way: that is no going on.
+        (
+            DRAIN,
+            stopped(ready=lambda at: 200 if at < TOLD + 0.03 else None),
+            "fail",
+            "said 0 times that it is not ready",
+        ),
         # Refused with the signal: nobody could hear anything, or hardly.
         (DRAIN, stopped(ready=lambda at: 200 if at < TOLD else None), "fail", "said 0 times that it is not ready"),
         (

@@ -13,8 +13,9 @@ from typing import Any, cast
 from harness.cluster import Cluster
 from harness.layouts import Instance
 from harness.model import Look
-from harness.stopping import _Watch
+from harness.stopping import _ToldStop, _Watch
 from harness.waiting import wait_until
+from tests.test_faults import Fake
 
 
 @dataclass(eq=False)
@@ -124,3 +125,13 @@ def test_kept_connections_that_are_ended_without_a_word() -> None:
     last = {look.value["connection"]: look for look in asked(seen, "drain-kept")}
     assert all(look.status is None and look.error in ("reset", "closed") for look in last.values())
     assert sum(look.status is None for look in asked(seen, "drain-kept")) == 4
+
+
+def test_the_moment_of_the_signal_is_known() -> None:
+    """It is sent, written down, and waited for; it is not sent twice by anybody who has been told so."""
+    node = Fake()
+    with _ToldStop(lambda: node.done.append("written down")).applied_to(node) as proof:
+        assert node.done == ["tell to stop", "written down", "stop"]
+        assert proof == "the process ended with exit code 0"
+    assert node.done[-1] == "start"
+    assert str(_ToldStop(lambda: None)) == "stop"

@@ -74,14 +74,23 @@ class _End:
 def _ends(history: History) -> dict[str, _End]:
     """By instance, each that was told to stop and whose end was looked at."""
     stops = {fault.node: fault for fault in reversed(history.faults) if kind_of(fault) == "stop"}
-    return {look.node: _end_of(stops[look.node], look.value) for look in history.looks_at("exit") if look.node in stops}
+    return {
+        look.node: _end_of(stops[look.node], look.value, told=_told_at(history, stops[look.node]))
+        for look in history.looks_at("exit")
+        if look.node in stops
+    }
 
 
-def _end_of(stop: FaultWindow, value: Mapping[str, Any]) -> _End:
+def _told_at(history: History, stop: FaultWindow) -> float:
+    """When the signal was on its way. Who gave the order may have looked about before."""
+    return next((look.at for look in history.looks_at("told") if look.node == stop.node), stop.injected)
+
+
+def _end_of(stop: FaultWindow, value: Mapping[str, Any], *, told: float) -> _End:
     code = value.get("exit_code")
     return _End(
         node=stop.node,
-        told=stop.injected,
+        told=told,
         gone=stop.effective,
         code=None if code is None else int(code) if int(code) >= 0 else 128 - int(code),
         accepted=tuple(int(each) for each in value.get("accepted", ())),
@@ -113,8 +122,8 @@ def _in_words(code: int | None) -> str:
 class EndsOnItsSignal:
     """An instance that is told to stop ends by itself, within its patience, and says with its exit code that all is well.
 
-    Expects: a fault window of the kind `stop` on the instance that is watched (see `DrainsInOrder`), and a look named `exit`
-    at it, whose value holds `exit_code` (negative for a signal), `accepted` [codes that are well], `patience_seconds`, `signal`.
+    Expects: a fault window of the kind `stop` on the instance that is watched (see `DrainsInOrder`); at it a look named `told`,
+    when its signal was sent (else it is the begin of the window), and one named `exit`, whose value holds `exit_code` (negative for a signal), `accepted` [codes that are well], `patience_seconds`, `signal`.
 
     Evidence: `victim`, `signal`, `exit_code` (128 and its number for a signal), `accepted`, `killed` (for want of an end),
     `stop_seconds`, `patience_seconds`, `answered_after` (requests it still answered after it was told).
@@ -189,7 +198,7 @@ class DrainsInOrder:
 class _Drain:
     def __init__(self, rule: DrainsInOrder, history: History, stop: FaultWindow) -> None:
         self._rule, self._stop, self._history = rule, stop, history
-        self._told = stop.injected
+        self._told = _told_at(history, stop)
         self._polls = _of(history, "drain-ready", stop.node)
         self._pages = _of(history, "drain-page", stop.node)
         self._kept = _of(history, "drain-kept", stop.node)
@@ -210,7 +219,7 @@ class _Drain:
         judged, told, silent = self._kept_judged()
         broken: dict[str, str] = {}
         starved = self._stalled > rule.stalled_seconds
-        if not self._unready and self._ready and not starved:
+        if not self._unready and len(self._ready) >= rule.told_times and not starved:
             times = plural(len(self._ready), "time")
             broken["still-ready"] = f"{node} went on saying that it is ready ({times}) until it was gone"
         elif len(self._unready) < rule.told_times and not starved:
