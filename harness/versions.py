@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from harness import clock
 from harness.cluster import Cluster
-from harness.errors import HarnessError
+from harness.errors import HarnessError, NothingTested
 from harness.layouts import Instance
 from harness.model import Look
 from harness.traffic import Task
@@ -34,8 +34,17 @@ class Versions:
         self._random = random
 
     def people_beside(self, new: Instance, *, count: int) -> tuple[Visitor, ...]:
-        """So many people log in on an instance that stays as it is, and are looked up on every such instance."""
+        """So many people log in on an instance that stays as it is, and are looked up on every such instance.
+
+        Raises:
+            NothingTested: there is none, because all are replaced together.
+        """
         others = self._others(new)
+        if not others:
+            raise NothingTested(
+                "all instances are replaced together here, so that no two versions stand beside each other: give each a service "
+                "of its own"
+            )
         people = self._visitors.log_in(count=count, via=self._random.choice(others))
         self._look_up(people, others, stream="control")
         return people

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from harness.checkers import AssetsAreEverywhere, SessionsCrossVersions
+from harness.errors import NothingTested
 from harness.model import Answer, Checker, History, Look
-from harness.versions import _named_in
+from harness.versions import Versions, _named_in
 from tests.checker_histories import APPS, history, look, status_of, step, whoami, without
 
 NEW = "app-2"
@@ -104,6 +107,15 @@ def test_two_versions_are_judged(checker: Checker, record: History, expected: st
     """What crosses from one version to the other passes; what does not is told with its way."""
     verdict = checker.check(record)
     assert (status_of(verdict), said) == (expected, said if said in verdict.measured else verdict.measured)
+
+
+def test_two_versions_need_an_instance_that_stays() -> None:
+    """Where all are replaced in one step there is none, and nothing is tested."""
+    names = ("app-1", "app-2")
+    instances = [SimpleNamespace(name=name, together=names) for name in names]
+    cluster: Any = SimpleNamespace(instances=instances)
+    with pytest.raises(NothingTested, match="all instances are replaced together"):
+        Versions(cluster=cluster, visitors=None, random=Random(1)).people_beside(instances[0], count=4)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
