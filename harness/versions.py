@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from html.parser import HTMLParser
 from random import Random
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from harness import clock
 from harness.cluster import Cluster
@@ -115,7 +115,5 @@ def _named_in(html: str, page: str) -> Iterator[str]:
     parser.feed(html)
     for named in parser.found:
         parts = urlsplit(named)
-        if parts.scheme or parts.netloc or not parts.path:
-            continue  # of another site, or in the page itself
-        path = parts.path if parts.path.startswith("/") else f"{page.rpartition('/')[0]}/{parts.path}"
-        yield f"{path}?{parts.query}" if parts.query else path
+        if named and not parts.scheme and not parts.netloc:  # else of another site, or in the page itself
+            yield urljoin(page, named)
