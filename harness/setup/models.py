@@ -157,7 +157,7 @@ LoneOrTextList = Annotated[
 Seconds = Annotated[float, Above(0, because=_TIME)]
 ExitCodes = Annotated[
     tuple[Annotated[int, Between(0, 255, because="no process ends with another")], ...],
-    NotEmpty(because="no end would be well"),
+    OneOrMore(because="no end would be well"),
     BeforeValidator(listed(lone=lambda value: isinstance(value, int) and not isinstance(value, bool))),
     WithJsonSchema(
         {
