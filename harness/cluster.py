@@ -19,14 +19,14 @@ from typing import Any, TypeVar
 import requests
 
 from harness import clock
-from harness.errors import HarnessError, NodeError, NodeNeverReady, WaitTimeout
+from harness.errors import HarnessError, NodeError, NodeNeverReady, NothingTested, WaitTimeout
 from harness.faults import Fault
 from harness.layouts import Database, Instance, Layout, RunnableNode, Store, lay_out
 from harness.model import FaultWindow, Look, RolloutStep
 from harness.platforms import CutOff, Relocatable, Replaceable
 from harness.ports import PortLeases
 from harness.replicas import Replicas
-from harness.rollouts import Rollout, rollout_for
+from harness.rollouts import BlueGreen, Rollout, Side, rollout_for
 from harness.setup import Environment, Setup
 from harness.waiting import wait_until
 from harness.workspace import Workspace
@@ -40,6 +40,9 @@ NAMED = "named"
 _BACK_WITHIN_SECONDS = 30.0
 _FIRST_CLIENT = 20
 _UNREADY_WITHIN_SECONDS = 10.0
+_FIRST = "old"
+"""What the version that everything began with is called, where it does not matter which it is."""
+_SWITCHED_WITHIN_SECONDS = 10.0
 _NOTHING_SAID = Environment()
 
 _Result = TypeVar("_Result")
@@ -130,6 +133,16 @@ class Cluster:
     def look_at_all(self, what: str, path: str) -> tuple[Look, ...]:
         return tuple(self._on_all(lambda instance: self.look(what, instance, path)))
 
+    def page(self, instance: Instance, path: str) -> str:
+        """One page, asked of one instance directly. Raises NothingTested: it does not come."""
+        try:
+            answer = _ask(instance.address, path)
+        except requests.RequestException as problem:
+            raise NothingTested(f"{instance.name} did not give {path}: {type(problem).__name__}") from problem
+        if answer.status_code >= 300:
+            raise NothingTested(f"{instance.name} answered {path} with {answer.status_code}")
+        return answer.text
+
     def look_at_idle_connections(self, *, watched_seconds: float) -> None:
         """Ask every instance its health path on a connection that is kept, and see whether it ends that within this time."""
         for look in self._on_all(lambda instance: _watch_idle(instance, self.setup.app.health, watched_seconds)):
@@ -174,7 +187,8 @@ class Cluster:
 
     def whos(self) -> Mapping[str, str]:
         """The instance behind each address and name that the balancer or an answer may tell."""
-        known = {seen: instance.name for instance in self.instances for seen in instance.seen_as}
+        everybody = (*self.instances, *self.layout.standby)
+        known = {seen: instance.name for instance in everybody for seen in instance.seen_as}
         kept = self.replicas.addresses if self.replicas is not None else {}
         return {**known, **kept, **self.layout.whos()}
 
@@ -370,17 +384,64 @@ class Cluster:
 
     def roll_out(self, rollout: Rollout | None = None) -> None:
         """Replace every instance by the new version, as the setup (or `rollout`) says."""
-        chosen = rollout or self._rollout
         self.tampered = True
+        if rollout is None and (switch := self._switch) is not None:
+            self.record(RolloutStep(step="begin", node="", at=clock.now(), detail=str(switch)))
+            switch.carry_out(_TwoSides(self))
+            self.record(RolloutStep(step="end", node="", at=clock.now()))
+            return
+        chosen = rollout or self._rollout
         self.record(RolloutStep(step="begin", node="", at=clock.now(), detail=str(chosen)))
         chosen.carry_out(_RolloutSite(self))
         self.record(RolloutStep(step="end", node="", at=clock.now()))
 
+    @contextmanager
+    def new_version_on(self, instance: Instance) -> Iterator[None]:
+        """One instance is replaced by the new version for the length of the block, and taken back to the first one when it is
+        left: a rollout that was begun, and given up.
+
+        Raises:
+            NodeNeverReady: the new version does not come up, or the old one does not come back.
+        """
+        self.tampered = True
+        site = _RolloutSite(self)
+        site.replace(instance.name)
+        site.wait_ready(instance.name)
+        self.moved()
+        try:
+            yield
+        finally:
+            began = clock.now()
+            for name in instance.together or (instance.name,):
+                site.take_back(name)
+            self.moved()
+            self._spent("recovery of instances", clock.now() - began)
+
+    def take_back(self) -> None:
+        """Go back to the version of before, as the setup says. Raises HarnessError: nobody stands by to go back to."""
+        switch = self._switch
+        if switch is None:
+            raise HarnessError("only a rollout that switches between two sets of instances can be taken back")
+        self.record(RolloutStep(step="begin", node="", at=clock.now(), detail=f"{switch}, back"))
+        switch.take_back(_TwoSides(self))
+        self.record(RolloutStep(step="end", node="", at=clock.now()))
+
+    @property
+    def _switch(self) -> BlueGreen | None:
+        wanted = self.setup.rollout
+        if wanted.kind != "blue-green":
+            return None
+        return BlueGreen(wanted.drain, wanted.gate)
+
     @property
     def _rollout(self) -> Rollout:
-        """The one the setup asks for."""
+        """The one the setup asks for, one instance or all."""
         wanted = self.setup.rollout
-        return rollout_for(wanted.kind, wanted.drain, gate=wanted.gate, pause_seconds=wanted.pause_seconds)
+        if wanted.kind == "blue-green":
+            raise HarnessError("this rollout is of two sets of instances, not of one instance after the other")
+        return rollout_for(
+            wanted.kind, wanted.drain, gate=wanted.gate, pause_seconds=wanted.pause_seconds, batch=wanted.batch
+        )
 
     def return_to_known_good(self) -> None:
         """Every instance runs the first version and answers, and the balancer remembers no failure."""
@@ -400,6 +461,10 @@ class Cluster:
             node.wait_ready()
 
         self._on_all(mend)
+        for instance in self.layout.standby:
+            instance.node.resume()
+            if instance.node.is_running():
+                instance.node.stop()
         self.moved()
         if self.replicas is not None:
             self.replicas.reset()
@@ -557,7 +622,8 @@ class Cluster:
                 problems.append(problem)
         layout = self.layout
         stores = [each.node for each in layout.stores]
-        for group in ([instance.node for instance in self.instances], [layout.balancer_node], stores):
+        running = [instance.node for instance in (*self.instances, *layout.standby)]
+        for group in (running, [layout.balancer_node], stores):
             if group:
                 with ThreadPoolExecutor(len(group), "stop") as pool:
                     list(pool.map(end, group))
@@ -566,7 +632,8 @@ class Cluster:
 
     def _nodes(self) -> tuple[RunnableNode, ...]:
         stores = (each.node for each in self.layout.stores)
-        return (*stores, self.layout.balancer_node, *(instance.node for instance in self.instances))
+        instances = (*self.instances, *self.layout.standby)
+        return (*stores, self.layout.balancer_node, *(instance.node for instance in instances))
 
     def _on_all(self, act: Callable[[Instance], _Result]) -> list[_Result]:
         with ThreadPoolExecutor(max(1, len(self.instances)), "instances") as pool:
@@ -652,6 +719,17 @@ class _RolloutSite:
         for each in together:
             self._note("start", each, version=self._version)
 
+    def take_back(self, name: str) -> None:
+        """Stop it and start it in the version of before, and return when it says that it is ready."""
+        instance = self._cluster.instance(name)
+        self._note("stop", name)
+        code = instance.node.stop() if instance.node.is_running() else instance.node.exit_code
+        self._note("stopped", name, detail=f"exit code {code}")
+        self._note("start", name, version=_FIRST)
+        instance.node.start(instance.spec)
+        instance.node.wait_ready()
+        self._note("ready", name, version=_FIRST)
+
     def wait_ready(self, name: str) -> None:
         if name not in self._ready:
             self._cluster.instance(name).node.wait_ready()
@@ -680,6 +758,87 @@ class _RolloutSite:
         self._note("enable", name)
         self._cluster.layout.balancer.enable(name, self._cluster.layout.balancer_node)
         self._note("enabled", name)
+
+    def _note(self, step: str, name: str, *, version: str = "", detail: str = "") -> None:
+        self._cluster.record(RolloutStep(step=step, node=name, at=clock.now(), version=version, detail=detail))
+
+
+class _TwoSides:
+    """A cluster whose instances have others standing by, with the verbs a switch needs, each written down with its time."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._ready: set[str] = set()
+
+    def _of(self, side: Side) -> tuple[Instance, ...]:
+        layout = self._cluster.layout
+        return layout.instances if side == "blue" else layout.standby
+
+    def _each(self, side: Side, act: Callable[[Instance], None]) -> None:
+        instances = self._of(side)
+        with ThreadPoolExecutor(len(instances), side) as pool:
+            list(pool.map(act, instances))
+
+    def start(self, side: Side) -> None:
+        for instance in self._of(side):
+            if not instance.node.is_running():
+                self._note("start", instance.name, version=self._version_of(side))
+                instance.node.start(instance.spec)
+
+    def wait_ready(self, side: Side) -> None:
+        def ready(instance: Instance) -> None:
+            if instance.name not in self._ready:
+                instance.node.wait_ready()
+                self._ready.add(instance.name)
+                self._note("ready", instance.name, version=self._version_of(side))
+
+        self._each(side, ready)
+
+    def switch(self, side: Side, *, checked: bool, drain: bool) -> None:
+        layout = self._cluster.layout
+        pool = self._cluster.pool
+        green = tuple(
+            each.name for each, first in zip(layout.standby, layout.instances, strict=True) if first.name in pool
+        )
+        names, left = (pool, green) if side == "blue" else (green, pool)
+        for name in left:
+            self._note("drain", name)
+        for name in names:
+            self._note("enable", name)
+        self._note("switch", "", detail=side)
+        began = clock.now()
+        drained = layout.balancer.switch(
+            names, layout.balancer_node, checked=checked, within_seconds=_SWITCHED_WITHIN_SECONDS if drain else 0.0
+        )
+        self._cluster._spent("drains", clock.now() - began)
+        self._note("switched", "", detail=side)
+        for name in names:
+            self._note("enabled", name)
+        for name in left:
+            self._note("drained", name, detail="" if drained.old_workers_gone else "it still has something")
+
+    def stop(self, side: Side) -> None:
+        self._end(side, lambda node: node.stop())
+
+    def remove(self, side: Side) -> None:
+        def kill(node: RunnableNode) -> int | None:
+            node.kill()
+            return node.exit_code
+
+        self._end(side, kill)
+
+    def _end(self, side: Side, end: Callable[[RunnableNode], int | None]) -> None:
+        def one(instance: Instance) -> None:
+            self._note("stop", instance.name)
+            code = end(instance.node)
+            self._ready.discard(instance.name)
+            self._note("stopped", instance.name, detail=f"exit code {code}")
+
+        self._each(side, one)
+
+    def _version_of(self, side: Side) -> str:
+        env = self._cluster.setup.app.env if side == "blue" else self._cluster.setup.rollout.env
+        return env.get("APP_VERSION", "old" if side == "blue" else "new")
 
     def _note(self, step: str, name: str, *, version: str = "", detail: str = "") -> None:
         self._cluster.record(RolloutStep(step=step, node=name, at=clock.now(), version=version, detail=detail))

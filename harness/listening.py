@@ -1,23 +1,28 @@
-"""People connected to a WebSocket, who hear what is said on it.
+"""People connected to a WebSocket, who hear what is said on it; or to server-sent events, who only see them end.
 
 The one place that knows of a WebSocket library. Must not: judge what was heard, or say anything twice.
 """
 
 from __future__ import annotations
 
+import socket
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from http.client import HTTPConnection, HTTPException
 from types import TracebackType
 from typing import Self
 
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
+from harness import clock
 from harness.errors import NothingTested
 
-__all__ = ["Listener"]
+__all__ = ["EventListener", "Listener"]
 
 _CONNECT_SECONDS = 5.0
+_NO_WORD = 1006
+"""What the library says where the other side said nothing."""
 
 
 class Listener:
@@ -44,6 +49,8 @@ class Listener:
                 f"nobody could connect to the WebSocket {path} at {host}:{port}: {problem}"
             ) from problem
         self._heard: list[str] = []
+        self.ended_at: float | None = None
+        """When the connection was over, on the clock of the history; None while it is not."""
         self._reader = threading.Thread(target=self._listen, name="listener", daemon=True)
         self._reader.start()
 
@@ -58,6 +65,12 @@ class Listener:
         """Whether a message came that holds these words."""
         return any(words in message for message in list(self._heard))
 
+    @property
+    def close_code(self) -> int | None:
+        """What the other side gave as the reason when it was over (RFC 6455, 7.4); None for no word of farewell."""
+        code = self._connection.close_code
+        return None if code in (None, _NO_WORD) else code
+
     def __enter__(self) -> Self:
         return self
 
@@ -71,3 +84,54 @@ class Listener:
                 self._heard.append(message if isinstance(message, str) else message.decode("utf-8", "replace"))
         except (OSError, WebSocketException):
             return  # nothing more will be heard, which is what is judged
+        finally:
+            self.ended_at = clock.now()
+
+
+class EventListener:
+    """One answer of server-sent events, from its head to its end."""
+
+    close_code: int | None = None
+    """It has none: the end of the answer is all there is."""
+
+    def __init__(self, at: tuple[str, int], path: str) -> None:
+        """Ask for it. Raises NothingTested: nobody answers there with events."""
+        host, port = at
+        self._connection = HTTPConnection(host, port, timeout=_CONNECT_SECONDS)
+        self.ended_at: float | None = None
+        """When the answer was over, on the clock of the history; None while it is not."""
+        try:
+            self._connection.request("GET", path, headers={"Accept": "text/event-stream"})
+            # Its end closes it, and then nobody else can.
+            self._wire = self._connection.sock
+            self._answer = self._connection.getresponse()
+        except (OSError, HTTPException) as problem:
+            self._connection.close()
+            raise NothingTested(f"no server-sent events came from {path} at {host}:{port}: {problem}") from problem
+        kind = self._answer.headers.get_content_type()
+        if self._answer.status >= 300 or kind != "text/event-stream":
+            self._connection.close()
+            raise NothingTested(
+                f"no server-sent events came from {path} at {host}:{port}: status {self._answer.status}, {kind}"
+            )
+        self._wire.settimeout(None)
+        self._reader = threading.Thread(target=self._listen, name="event-listener", daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        with suppress(OSError):  # it has ended
+            self._wire.shutdown(socket.SHUT_RDWR)
+        self._reader.join()
+        self._connection.close()
+
+    def _listen(self) -> None:
+        try:
+            while self._answer.read1(65_536):
+                continue  # what is told is of no interest here
+        except (OSError, HTTPException, ValueError):
+            return  # cut: an end as well
+        finally:
+            self.ended_at = clock.now()

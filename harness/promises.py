@@ -334,6 +334,49 @@ _ALL = (
         guide="Deployment Strategies: Zero-Downtime Deployment",
     ),
     Promise(
+        id="rollout.capacity",
+        sentence="While a new version comes there are always as many instances in use as the load needs.",
+        measured="the steps of the rollout, from the drain of each instance until it is in use again; whatever load there is meanwhile",
+        bound="at no moment fewer instances in use than rollout.at_least says (not given: all but one)",
+        broken_by="several instances replaced at the same time, or the next one before the last is back",
+        remedy='replace one at a time (rollout.batch = 1, rollout.gate = "ready"), or start the new ones first',
+        guide="Best Practices: DON'T 6",
+    ),
+    Promise(
+        id="rollout.session-format",
+        sentence="Sessions of the old version and of the new one are understood by both, so that no rollout, and none that is taken "
+        "back, logs anybody out.",
+        measured="one instance is replaced by the new version; people who logged in on the old one are looked up on the new one and on "
+        "the old one again, people who logged in on the new one on the old one, and all of them when the new version was taken back",
+        bound="everybody is recognised each time",
+        broken_by="a new version that keeps sessions in another form: the old one reads nothing, or the new one does not read what was "
+        "there",
+        remedy="change the form of sessions in two rollouts: first a version that reads both and writes the old one, then one that writes "
+        "the new one",
+        guide="Common Issues: Sessions lost after deployment",
+    ),
+    Promise(
+        id="rollout.assets",
+        sentence="While two versions are there, a page of either finds its stylesheets, scripts and images on every instance.",
+        measured="one instance is replaced by the new version; what the page app.assets of each instance names is asked of every instance",
+        bound="each of them is had from every instance",
+        broken_by="names that differ from build to build, where each instance has the files of its own build alone",
+        remedy="put the files of every build where all instances find them, or before the balancer (object storage, a CDN), before the first "
+        "new instance comes; keep those of the last builds",
+        guide="Deployment Strategies: Zero-Downtime Deployment",
+    ),
+    Promise(
+        id="rollout.bluegreen",
+        sentence="A switch to a second set of instances, and back again, costs nobody a request or a session.",
+        measured="open-loop traffic on fresh and reused connections, with slow requests in flight, while the new version is started "
+        "beside the old one, the balancer is switched to it, and switched back",
+        bound="no failed request, none cut in flight, no session lost; after each switch only the set that was switched to answers",
+        broken_by="a switch before the other set is ready; the set that was left removed while it still answers",
+        remedy='wait until all of the new set is ready (rollout.gate = "ready"), switch, and keep the old one until it has answered '
+        'what it had (rollout.drain = "balancer-first")',
+        guide="Deployment Strategies: Zero-Downtime Deployment",
+    ),
+    Promise(
         id="shutdown.inflight",
         sentence="Requests in flight are finished when an instance is told to stop.",
         measured="slow requests are sent to one instance directly, which is then told to stop while they run",
@@ -341,6 +384,50 @@ _ALL = (
         broken_by="an application that exits at once on its stop signal, or is killed before it has finished",
         remedy="on the stop signal refuse new work and finish what is in flight; give it time before it is killed",
         guide="Best Practices: DO 9",
+    ),
+    Promise(
+        id="shutdown.signal",
+        sentence="An instance that is told to stop ends by itself, and says that all is well.",
+        measured="one instance is sent its stop signal (app.stop_signal) while it is asked directly and has requests in flight",
+        bound="it ends within app.stop_within_seconds without being killed, with one of app.stop_exit_codes",
+        broken_by="a shell as process 1 of a container, which hands no signal on; an application that ignores the signal, or "
+        "ends with an error",
+        remedy='start the application itself: the exec form of CMD (["server"], not "server"), `exec server` at the end of a script, '
+        "or an init such as tini; handle app.stop_signal and exit with 0",
+        guide="Best Practices: DO 9",
+    ),
+    Promise(
+        id="shutdown.drain",
+        sentence="An instance that is told to stop says so first, and sends nobody away who could not know.",
+        measured="one instance is told to stop while it is asked, directly and often, whether it is ready (app.ready) and for a page, "
+        "on new connections and on kept ones",
+        bound=bounds.DRAIN_IN_WORDS,
+        broken_by="a ready path that goes on saying yes; a listener closed with the signal; kept connections that are just ended",
+        remedy="on the stop signal turn app.ready off, send Connection: close with each answer, go on accepting until balancers "
+        "have noticed, and close the listener only then",
+        guide="Deployment Strategies: Zero-Downtime Deployment",
+    ),
+    Promise(
+        id="shutdown.long-request",
+        sentence="Also the longest request is finished when its instance is told to stop.",
+        measured="requests that each take app.longest_seconds are sent to one instance directly, which is then told to stop",
+        bound="every one of them is answered completely",
+        broken_by="a time for stopping that is shorter than the longest request: the application's own, or whoever kills it after "
+        "that",
+        remedy="give the application, and whoever kills it after that, more time than the drain and the longest request take together; "
+        "or put long work into a queue",
+        guide="Best Practices: DO 9",
+    ),
+    Promise(
+        id="shutdown.streams",
+        sentence="Streams that nobody ends do not keep an instance from stopping.",
+        measured="people are connected to one instance by WebSocket (app.websocket) and by server-sent events (app.events), and say "
+        "nothing; it is told to stop",
+        bound="it ends its streams and itself within app.stop_within_seconds, without being killed",
+        broken_by="a server that waits for every connection to end, also for those that never do",
+        remedy="on the stop signal end every stream with a word (WebSocket: close code 1001 or 1012; server-sent events: the end of "
+        "the answer), so that clients connect to another instance",
+        guide=f"{_BALANCING}: WebSocket support",
     ),
     Promise(
         id="orchestrator.heals",
@@ -664,7 +751,7 @@ _GROUPS = {
     "distribution": "Does load spread?",
     "failover": "Is the loss of an instance survived?",
     "rollout": "Does a deploy cost anybody a request?",
-    "shutdown": "Is what was begun finished?",
+    "shutdown": "Does an instance go in order, with everything finished?",
     "orchestrator": "Does whoever keeps the replicas running do so?",
     "tls": "Is the way in secure?",
     "headers": "Is every answer as guarded as the others?",

@@ -14,6 +14,8 @@ from harness.model import History, Look
 from harness.replicas import Replicas
 from harness.session_life import SessionLife
 from harness.shared import Shared
+from harness.stopping import Stopping
+from harness.versions import Versions
 from harness.visitors import Visitors
 
 __all__ = ["Scene"]
@@ -56,6 +58,16 @@ class Scene:
     def sessions(self) -> SessionLife:
         """What people do with their sessions in single trials."""
         return SessionLife(cluster=self.cluster, visitors=self.visitors, random=self.random)
+
+    @property
+    def stopping(self) -> Stopping:
+        """Instances that are watched while they are told to stop."""
+        return Stopping(cluster=self.cluster, visitors=self.visitors, random=self.random)
+
+    @property
+    def versions(self) -> Versions:
+        """The old version and the new one beside each other."""
+        return Versions(cluster=self.cluster, visitors=self.visitors, random=self.random)
 
     def any_instance(self) -> Instance:
         """One instance of the balancer's pool, chosen by the seed."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from uuid import UUID
 
@@ -258,6 +258,20 @@ class Visitors:
     def slow_requests_at(self, instance: Instance, *, per_second: float) -> Iterator[Browsing]:
         """So many requests per second, to one instance directly, that each take a second to be answered."""
         streams = [self._slow("slow", rate=per_second, via=instance.name, seconds=1.0)] if self._has_slow else []
+        with self._running(*streams) as browsing:
+            yield browsing
+
+    @contextmanager
+    def longest_requests_at(self, instance: Instance, *, per_second: float) -> Iterator[Browsing]:
+        """So many requests per second by nobody in particular, to one instance directly, that each take as long as the
+        longest honest one; none where the setup does not say how long that is."""
+        app = self._cluster.setup.app
+        streams = []
+        if app.longest_seconds is not None and self._has_slow:
+            stream = self._slow("long", rate=per_second, via=instance.name, seconds=app.longest_seconds)
+            # Whether it was cut is the instance's doing, never our impatience.
+            patience = app.longest_seconds + self._cluster.setup.traffic.timeout_seconds
+            streams.append(replace(stream, visitors=self._traffic.new_visitors(1), timeout_seconds=patience))
         with self._running(*streams) as browsing:
             yield browsing
 

@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 _LONGEST_SLEEP_SECONDS = 30.0
 _BIT_SECONDS = 0.1
 _BIT = b"0123456789abcdef" * 256
+_LOOK_EVERY_SECONDS = 0.1
 _EMAIL = re.compile(r"[^@\s\0]{1,100}@[^@\s\0]{1,150}")
 _PASSWORD_LENGTH = range(8, 201)
 _NOTE_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
@@ -59,6 +60,8 @@ def create_app(site: Site) -> ASGIApp:
             Route("/basket", fill_basket, methods=["POST"]),
             Route("/basket/{id}", basket_item),
             *shared_pages.ROUTES,
+            Route("/assets/{name}", asset),
+            Route("/events", events),
             Route("/forwarded", forwarded),
             Route("/health", health),
             Route("/ready", ready),
@@ -90,7 +93,7 @@ class Envelope:
         async def send_in_envelope(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], *self._headers]
-                if self._site.draining:
+                if self._site.asks_to_leave():
                     # The client is to make its next request on a new connection, which goes to another instance.
                     message["headers"].append((b"connection", b"close"))
             await send(message)
@@ -114,7 +117,7 @@ async def login_form(request: Request) -> Response:
     visit = await Visit.of(request)
     wanted = wanted_page(request)
     detour = await visit.site.begin_detour(wanted) if wanted is not None else ""
-    return _to_whoever_comes(visit, login_page(csrf=visit.csrf, detour=detour))
+    return _to_whoever_comes(visit, login_page(csrf=visit.csrf, detour=detour, stylesheet=visit.site.assets.stylesheet))
 
 
 def _to_whoever_comes(visit: Visit, page: str) -> Response:
@@ -202,6 +205,25 @@ async def read_note(visit: Visit, session: Session) -> Response:
 async def count(visit: Visit, _session: Session) -> Response:
     value = await visit.site.sessions.count(visit.token)
     return see("/login") if value is None else JSONResponse({"count": value})
+
+
+async def asset(request: Request) -> Response:
+    content = await site_of(request).assets.find(request.path_params["name"])
+    if content is None:
+        raise HTTPException(404, "There is no such file.")
+    return PlainTextResponse(content, media_type="text/css")
+
+
+async def events(request: Request) -> Response:
+    """Server-sent events, of which there are none yet. The end tells the browser to come again, to another instance."""
+    site = site_of(request)
+
+    async def told() -> AsyncIterator[bytes]:
+        yield b"retry: 500\n\n"
+        while not site.ends_streams():
+            await asyncio.sleep(_LOOK_EVERY_SECONDS)
+
+    return StreamingResponse(told(), media_type="text/event-stream")
 
 
 # For those who operate it

@@ -1,7 +1,7 @@
 """Faults people really ship, each behind a switch (KNOWN_BAD=name,name), so that a harness can prove it finds them.
 
-Beside `known_bad_shared` the only module that is wrong on purpose; it replaces parts of the good application and never the
-other way round.
+Beside `known_bad_sessions`, `known_bad_shared`, `known_bad_stops` and `known_bad_versions` the only module that is wrong on
+purpose; it replaces parts of the good application and never the other way round.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from reference_app.errors import SettingsError
 from reference_app.known_bad_sessions import SITES
 from reference_app.known_bad_shared import SHARED_SWITCHES
+from reference_app.known_bad_stops import STOPPING_SERVERS, STOPPING_SITES
+from reference_app.known_bad_versions import VERSION_SITES
 from reference_app.security import Signer, new_token
 from reference_app.server import GracefulServer, Parts
 from reference_app.site import Site
@@ -205,4 +207,7 @@ SWITCHES = {
     ),
     **{name: Switch(sentence, _with_site(site)) for name, (sentence, site) in SITES.items()},
     **{name: Switch(sentence, _with_site(site)) for name, (sentence, site) in SHARED_SWITCHES.items()},
+    **{name: Switch(sentence, _with_server(server)) for name, (sentence, server) in STOPPING_SERVERS.items()},
+    **{name: Switch(sentence, _with_site(site)) for name, (sentence, site) in STOPPING_SITES.items()},
+    **{name: Switch(sentence, _with_site(site)) for name, (sentence, site) in VERSION_SITES.items()},
 }

@@ -7,10 +7,11 @@ from html import escape
 __all__ = ["basket_page", "dashboard_page", "login_page", "message_page", "register_page"]
 
 
-def _page(title: str, body: str) -> str:
+def _page(title: str, body: str, *, stylesheet: str = "") -> str:
+    link = f'<link rel="stylesheet" href="/assets/{escape(stylesheet)}">' if stylesheet else ""
     return (
         '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>'
-        f"{escape(title)}</title></head>\n<body>\n<h1>{escape(title)}</h1>\n{body}\n</body>\n</html>\n"
+        f"{escape(title)}</title>{link}</head>\n<body>\n<h1>{escape(title)}</h1>\n{body}\n</body>\n</html>\n"
     )
 
 
@@ -37,9 +38,9 @@ def register_page(*, csrf: str, email: str = "", problem: str = "") -> str:
     return _page("Register", f'{form}\n<p><a href="/login">Log in</a></p>')
 
 
-def login_page(*, csrf: str, email: str = "", problem: str = "", detour: str = "") -> str:
+def login_page(*, csrf: str, email: str = "", problem: str = "", detour: str = "", stylesheet: str = "") -> str:
     form = _credentials_form("/login", "Log in", csrf=csrf, email=email, problem=problem, detour=detour)
-    return _page("Log in", f'{form}\n<p><a href="/register">Register</a></p>')
+    return _page("Log in", f'{form}\n<p><a href="/register">Register</a></p>', stylesheet=stylesheet)
 
 
 def dashboard_page(*, csrf: str, email: str) -> str:

@@ -16,6 +16,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import uvicorn
 import uvloop
@@ -30,7 +31,6 @@ __all__ = ["GracefulServer", "Parts", "run"]
 
 logger = logging.getLogger(__name__)
 
-_IN_FLIGHT_SECONDS = 30.0
 # A connection accepted just before the listener closed has not sent its request yet.
 _LAST_ARRIVALS_SECONDS = 0.05
 _CUT_SHORT = 1
@@ -81,6 +81,10 @@ class GracefulServer(uvicorn.Server):
             server.close()
         logger.info("listener closed, %d connections open", len(self.server_state.connections))
 
+    def end_connection(self, connection: Any) -> None:
+        """At once if it is idle or a stream, which is told so; else after its answer."""
+        connection.shutdown()
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave signals to `run`: uvicorn would end with the signal's exit code, as if it had been killed."""
@@ -102,17 +106,17 @@ class GracefulServer(uvicorn.Server):
         ticking.cancel()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 - uvicorn's signature
-        state = self.server_state
+        state, seconds = self.server_state, self.site.settings.finish_seconds
         await asyncio.sleep(_LAST_ARRIVALS_SECONDS)
         for connection in list(state.connections):
-            connection.shutdown()  # at once if idle, else after its answer
+            self.end_connection(connection)
         try:
-            async with asyncio.timeout(_IN_FLIGHT_SECONDS):
+            async with asyncio.timeout(seconds):
                 while state.connections or state.tasks:
                     await asyncio.sleep(0.01)
         except TimeoutError:
             self.cut_short = True
-            logger.warning("%d requests took longer than %g s: cut", len(state.tasks), _IN_FLIGHT_SECONDS)
+            logger.warning("%d requests took longer than %g s: cut", len(state.tasks), seconds)
         else:
             logger.info("everything in flight is finished")
 

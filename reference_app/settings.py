@@ -41,6 +41,8 @@ class Settings:
     instance: str
     drain_seconds: float = 0.3
     """From the stop signal until no new connection is accepted: time for a balancer to notice."""
+    finish_seconds: float = 30.0
+    """From then on, how long what is in flight may take to be finished. Longer than the longest request."""
     warm_up_seconds: float = 0.0
     """How long after its start an instance is not ready yet."""
     most_in_flight: int = 128
@@ -73,6 +75,7 @@ class Settings:
             app_version=reader.header_safe("APP_VERSION", "1"),
             instance=reader.header_safe("INSTANCE", f"{socket.gethostname()}:{port}"),
             drain_seconds=reader.number("DRAIN_SECONDS", 0.3, at_least=0, at_most=60),
+            finish_seconds=reader.number("FINISH_SECONDS", 30, at_least=0, at_most=600),
             warm_up_seconds=reader.number("WARM_UP_SECONDS", 0, at_least=0, at_most=600),
             most_in_flight=int(reader.number("MOST_IN_FLIGHT", 128, at_least=1, at_most=10**6, whole=True)),
             job_seconds=reader.number("JOB_SECONDS", 0, at_least=0, at_most=86_400),

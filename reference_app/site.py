@@ -13,7 +13,8 @@ from typing import Literal, TypedDict
 
 from starlette.types import ASGIApp
 
-from reference_app import jobs, shared
+from reference_app import assets, jobs, shared
+from reference_app.assets import Assets
 from reference_app.database import Database
 from reference_app.errors import UnavailableError
 from reference_app.forwarding import believed_address
@@ -41,13 +42,15 @@ class CookieFlags(TypedDict):
 class Site:
     """Made from the settings, opened before the first request, closed after the last."""
 
-    TABLES = shared.TABLES + jobs.TABLES
+    TABLES = shared.TABLES + jobs.TABLES + assets.TABLES
+    STOPPING = "this instance is shutting down"
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.database = self.make_database()
         self.shared = self.make_shared()
         self.jobs = self.make_jobs()
+        self.assets = self.make_assets()
         self.live = self.make_live()
         self.sessions = make_sessions(settings, self.database)
         self.passwords = Passwords(settings.password_cost)
@@ -66,6 +69,9 @@ class Site:
     def make_live(self) -> Live:
         return Live(self.database)
 
+    def make_assets(self) -> Assets:
+        return Assets(self.database, version=self.settings.app_version)
+
     def make_jobs(self) -> Jobs:
         settings = self.settings
         return Jobs(self.database, instance=settings.instance, every_seconds=settings.job_seconds)
@@ -73,6 +79,7 @@ class Site:
     async def open(self) -> None:
         """Return when requests can be served. Raises StartError."""
         await self.database.open()
+        await self.assets.publish()
         self.jobs.start()
         self.opened_at = asyncio.get_running_loop().time()
 
@@ -132,11 +139,19 @@ class Site:
     def opened_for(self, seconds: float) -> bool:
         return self.opened_at is not None and asyncio.get_running_loop().time() >= self.opened_at + seconds
 
+    def asks_to_leave(self) -> bool:
+        """Whether each answer ends its connection."""
+        return self.draining
+
+    def ends_streams(self) -> bool:
+        """Whether what goes on for ever, such as events, is over."""
+        return self.draining
+
     async def why_not_ready(self) -> list[str]:
         """Reasons to send nobody here, as sentences; none if ready. Answers within about a second."""
         reasons = []
         if self.draining:
-            reasons.append("this instance is shutting down")
+            reasons.append(self.STOPPING)
         if not self.is_warm():
             reasons.append("this instance is still warming up")
         answers = await asyncio.gather(

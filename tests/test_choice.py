@@ -122,6 +122,27 @@ def test_what_a_setup_does_not_say_is_told_with_the_key_that_says_it() -> None:
         assert said in (undeclared({need}, bare) or "")
 
 
+def test_any_stream_will_do() -> None:
+    """A WebSocket or events: one of them is enough."""
+    for given in ({"websocket": None}, {"events": None}):
+        assert undeclared(["app.streams"], setup_with(**given)) is None
+    assert "app.websocket or app.events does" in (
+        undeclared(["app.streams"], setup_with(websocket=None, events=None)) or ""
+    )
+
+
+def test_a_second_set_of_instances_is_native_alone() -> None:
+    """Which of the promises on rollouts is judged follows from the kind; who has no second set says so before anything starts."""
+    switching = REFERENCE.model_copy(update={"rollout": REFERENCE.rollout.model_copy(update={"kind": "blue-green"})})
+    assert undeclared(["rollout.in-place"], REFERENCE) is None
+    assert undeclared(["rollout.blue-green"], switching) is None
+    assert 'rollout.kind = "blue-green" has one' in (undeclared(["rollout.blue-green"], REFERENCE) or "")
+    assert "rollout.bluegreen judges the switch" in (undeclared(["rollout.in-place"], switching) or "")
+    assert choose(switching, wished="auto").platform == "native"
+    with pytest.raises(BadInput, match="only the native platform has one"):
+        choose(switching, wished="docker")
+
+
 @pytest.mark.parametrize(("seconds", "is_told"), [(2.0, False), (10.0, False), (1800.0, True)])
 def test_only_a_short_life_is_waited_for(seconds: float, is_told: bool) -> None:
     """A session that lives longer is left alone, and the reason says how to make it shorter."""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from harness.cluster import Cluster
-from harness.errors import NodeError, NodeNeverReady, WaitTimeout
+from harness.errors import HarnessError, NodeError, NodeNeverReady, WaitTimeout
 from harness.faults import Hang
 from harness.layouts import Instance
 from harness.model import FaultWindow
@@ -177,3 +177,97 @@ def test_whoever_is_taken_out_is_put_back() -> None:
         ("enabled", "app-1"),
     ]
     assert cluster.tampered
+
+
+# -- rollouts of a whole set, and of one instance --------------------------------------------------------------------
+
+
+class Switched:
+    """A balancer that remembers whom it was switched to, and for how long it was to wait."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[tuple[str, ...], bool]] = []
+
+    def switch(self, names: Any, node: Any, *, checked: bool, within_seconds: float) -> Any:
+        self.done.append((tuple(names), within_seconds > 0))
+        return SimpleNamespace(old_workers_gone=True)
+
+
+def named(name: str, *, runs: bool) -> Instance:
+    node = Fake()
+    node.running = runs
+    return replace(on(node), name=name)
+
+
+@pytest.fixture
+def sides(written: list[Any]) -> Cluster:
+    """Two instances that run, and two that stand by; the second one is outside the pool."""
+    blue = tuple(named(name, runs=True) for name in ("app-1", "app-2"))
+    green = tuple(named(f"{each.name}-green", runs=False) for each in blue)
+    layout = SimpleNamespace(
+        replicated=None, instances=blue, standby=green, balancer=Switched(), balancer_node=None, whos=dict
+    )
+    rollout = SimpleNamespace(kind="blue-green", drain="balancer-first", gate="ready", env={"APP_VERSION": "2"})
+    setup = SimpleNamespace(rollout=rollout, app=SimpleNamespace(env={"APP_VERSION": "1"}), pool=("app-1",))
+    return Cluster(setup, layout, recorder=written.append)  # type: ignore[arg-type]
+
+
+def done_with(cluster: Cluster) -> dict[str, list[str]]:
+    return {each.name: each.node.done for each in (*cluster.instances, *cluster.layout.standby)}  # type: ignore[attr-defined]
+
+
+def test_a_switch_leaves_the_old_set_where_it_is(sides: Cluster, written: list[Any]) -> None:
+    """The new set is started and ready, then the balancer is switched, waits, and nobody of the old set is touched."""
+    sides.roll_out()
+    assert done_with(sides) == {"app-1": [], "app-2": [], "app-1-green": ["start"], "app-2-green": ["start"]}
+    assert sides.layout.balancer.done == [(("app-1-green",), True)]  # type: ignore[attr-defined]
+    steps = [(step.step, step.node, step.version or step.detail) for step in written]
+    assert steps[0] == ("begin", "", "blue-green, drained")
+    assert ("ready", "app-1-green", "2") in steps
+    assert steps.index(("switch", "", "green")) > steps.index(("ready", "app-2-green", "2"))
+    assert steps[-1][0] == "end"
+    assert sides.tampered
+
+
+def test_the_way_back_is_a_switch_and_ends_the_new_set(sides: Cluster, written: list[Any]) -> None:
+    """The old set was there all the time."""
+    sides.roll_out()
+    written.clear()
+    sides.take_back()
+    assert done_with(sides)["app-1"] == []
+    assert done_with(sides)["app-1-green"] == ["start", "stop"]
+    assert sides.layout.balancer.done[-1] == (("app-1",), True)  # type: ignore[attr-defined]
+    assert (written[0].step, written[0].detail) == ("begin", "blue-green, drained, back")
+
+
+def test_a_set_that_is_removed_at_once_is_killed(sides: Cluster) -> None:
+    """And started again for the way back."""
+    sides.setup.rollout.drain = "none"  # type: ignore[misc]
+    sides.roll_out()
+    assert done_with(sides)["app-1"] == ["kill"]
+    assert sides.layout.balancer.done == [(("app-1-green",), False)]  # type: ignore[attr-defined]
+    sides.take_back()
+    assert done_with(sides)["app-1"] == ["kill", "start"]
+    assert done_with(sides)["app-1-green"] == ["start", "kill"]
+
+
+def test_only_a_switch_can_be_taken_back(sides: Cluster) -> None:
+    """One instance after the other has no other set to go back to."""
+    sides.setup.rollout.kind = "rolling"  # type: ignore[misc]
+    with pytest.raises(HarnessError, match="only a rollout that switches"):
+        sides.take_back()
+
+
+def test_one_instance_runs_the_new_version_for_a_while(sides: Cluster, written: list[Any]) -> None:
+    """And is taken back to the old one, whatever happens meanwhile."""
+
+    def given_up() -> None:
+        with sides.new_version_on(sides.instances[0]):
+            assert done_with(sides)["app-1"] == ["stop", "start"]
+            raise BodyError
+
+    with pytest.raises(BodyError):
+        given_up()
+    assert done_with(sides)["app-1"] == ["stop", "start", "stop", "start"]
+    assert done_with(sides)["app-2"] == []
+    assert [(step.step, step.version) for step in written if step.step == "start"] == [("start", "2"), ("start", "old")]

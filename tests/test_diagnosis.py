@@ -50,6 +50,9 @@ from harness.model import Answer, Finding, History, Look, Status, Verdict
 from harness.setup import load_setup
 from harness.verification import Verification
 from tests import test_checkers_balancing as balancing
+from tests import test_checkers_mixing as mixing
+from tests import test_checkers_replacing as replacing
+from tests import test_checkers_shutdown as stops
 from tests import test_checkers_state as state
 from tests import test_checkers_upstream as upstream
 from tests.checker_histories import APPS, doctored, failed, fault, logout, look, whoami
@@ -1550,8 +1553,6 @@ LOOKED_AFTER = [
     Row("left alone", drained(0), {}, facts={"sticky_cookie": "SERVERID", "drain_by": "drain"}),
 ]
 
-ROWS = SESSIONS + LIVES + COMING + GOING + LOSING + LOSING_BEHIND_HAPROXY + ORCHESTRATED + STARVED + WAY_IN + STATE
-
 
 def shares(addresses: int = 0, counts: Sequence[int] = (500, 100, 100), **bound: int) -> Evidence:
     """First choices, and which addresses came to one instance alone."""
@@ -1681,7 +1682,220 @@ BEHIND = [
     Row("it moves them", owner_died("not-moved"), {}, facts={"sticky_when_down": False}),
     Row("moved", owner_died(stuck=0), {}, facts={"sticky_when_down": True}),
 ]
-ROWS += LOOKED_AFTER + SHARED_OUT + BEHIND
+
+_KEPT_TO_THE_END = stops.streams((6.01, 6.01, 6.01), None)
+_WITH_STREAMS = {"open_streams": _KEPT_TO_THE_END, "codes": {"app-2": -9}}
+
+STOPPING = [
+    Row(
+        "the signal is not heard",
+        held(stops.SIGNAL, stops.deaf()),
+        {"signal-ignored": CERTAIN},
+        told="it went on answering",
+    ),
+    Row(
+        "the signal is not heard, and so nobody hears of it",
+        held(stops.DRAIN, stops.deaf()),
+        {"signal-ignored": CERTAIN},
+        also=[held(stops.SIGNAL, stops.deaf())],
+        told="it never said that it is not ready",
+    ),
+    Row(
+        "the signal is not heard, with streams or without",
+        held(stops.STREAMS, stops.deaf()),
+        {"signal-ignored": CERTAIN},
+    ),
+    Row(
+        "the signal is heard, and the instance hangs",
+        held(stops.SIGNAL, stops.stopped(codes={"app-1": -9}, gone={"app-1": 6.0})),
+        {"signal-ignored": LIKELY},
+        also=[held(stops.DRAIN, stops.stopped(codes={"app-1": -9}, gone={"app-1": 6.0}))],
+        against="it has heard the signal, and hangs",
+    ),
+    Row(
+        "it ends with an error",
+        held(stops.SIGNAL, stops.stopped(codes={"app-1": 1})),
+        {"stop-ends-badly": LIKELY},
+        told="exit code 1",
+    ),
+    Row(
+        "ready to the last",
+        held(stops.DRAIN, stops.stopped(ready=stops.in_use)),
+        {"ready-while-stopping": CERTAIN},
+        told="300 ms after the order it refused",
+    ),
+    Row(
+        "refused with the signal",
+        held(stops.DRAIN, stops.stopped(ready=lambda at: 200 if at < stops.TOLD else None)),
+        {"listener-closed-with-signal": CERTAIN},
+        told="said 0 times",
+    ),
+    Row(
+        "refused with the signal, and what was in flight was cut as well",
+        held(stops.DRAIN, stops.stopped(ready=lambda at: 200 if at < stops.TOLD else None)),
+        {"listener-closed-with-signal": POSSIBLE},
+        also=[{"InFlightFinishes": in_flight()["InFlightFinishes"] | {"victim": "app-1"}}],
+        against="it cut what was in flight as well",
+    ),
+    Row(
+        "kept connections are just ended",
+        held(stops.DRAIN, stops.stopped(connections=stops.kept(lambda at: False))),
+        {"connections-ended-silently": CERTAIN},
+        told="4 of 4 kept connections",
+    ),
+    Row(
+        "long requests are given up",
+        held(stops.LONG, stops.stopped(long=stops.long_ones(3.0), codes={"app-2": 1}, gone={"app-2": 3.0})),
+        {"finish-time-too-short": CERTAIN},
+        told="app-2 ended by itself 1.0 s after the order (exit code 1)",
+    ),
+    Row(
+        "everything in flight is given up",
+        held(stops.LONG, stops.stopped(long=stops.long_ones(3.0), codes={"app-2": 1}, gone={"app-2": 3.0})),
+        {"finish-time-too-short": POSSIBLE},
+        also=[in_flight()],
+        against="cut requests of a second as well",
+    ),
+    Row(
+        "killed before the longest was finished",
+        held(
+            stops.LONG,
+            stops.stopped(
+                long=stops.long_ones(3.0),
+                looks=[*stops.pages(), stops.exited("app-2", -9, patience_seconds=1.0)],
+                gone={"app-2": 3.0},
+            ),
+        ),
+        {"killed-before-longest": CERTAIN},
+        told="app.stop_within_seconds is 1; the longest request takes 1.75 s",
+    ),
+    Row(
+        "killed although the longest had the time",
+        held(stops.LONG, stops.stopped(long=stops.long_ones(3.0), codes={"app-2": -9}, gone={"app-2": 6.0})),
+        {"killed-before-longest": LIKELY},
+        against="that should have been enough",
+    ),
+    Row(
+        "streams keep their instance",
+        held(stops.STREAMS, stops.stopped(**_WITH_STREAMS, gone={"app-2": 6.0})),
+        {"stream-never-ended": CERTAIN},
+        told="app-1, which had no stream, ended 1.3 s after",
+    ),
+    Row(
+        "streams keep their instance, and the other takes its time as well",
+        held(stops.STREAMS, stops.stopped(**_WITH_STREAMS, gone={"app-2": 6.0, "app-1": 5.0})),
+        {"stream-never-ended": LIKELY},
+    ),
+]
+
+REPLACING = [
+    Row(
+        "two at a time",
+        held(replacing.CAPACITY, replacing.two_at_a_time()),
+        {"too-many-at-once": CERTAIN},
+        told="rollout.batch is 2",
+    ),
+    Row(
+        "two at a time, and nobody said so",
+        held(replacing.CAPACITY, replacing.two_at_a_time(setup={})),
+        {"too-many-at-once": LIKELY},
+        told="app-1 and app-2 were out of use at the same time",
+    ),
+    Row(
+        "all at once leaves nobody",
+        held(replacing.CAPACITY, replace(replacing.at_once(), setup={"rollout": "all-at-once"})),
+        {"too-many-at-once": CERTAIN},
+        told='rollout.kind is "all-at-once"',
+    ),
+    Row(
+        "switched too early",
+        held(replacing.SWITCH, replacing.EARLY),
+        {"switched-before-ready": CERTAIN},
+        facts={"rollout": "blue-green", "gate": "none"},
+        told="50 of 50 failed requests were due from then on",
+    ),
+    Row(
+        "switched early, and most failed later",
+        held(
+            replacing.SWITCH,
+            doctored(replacing.EARLY, lambda o: failed(o.due) if 6.6 < o.due < 7.4 and o.stream == "browse" else o),
+        ),
+        {"switched-before-ready": LIKELY},
+        facts={"rollout": "blue-green"},
+    ),
+    Row(
+        "what was left is cut",
+        held(replacing.SWITCH, replacing.CUT),
+        {"left-set-cut": CERTAIN},
+        facts={"rollout": "blue-green", "drain": "none"},
+        told="10 slow requests that were in flight at a switch failed",
+    ),
+    Row(
+        "what was left is cut by somebody",
+        held(replacing.SWITCH, replacing.CUT),
+        {"left-set-cut": LIKELY},
+        facts={"rollout": "blue-green"},
+    ),
+]
+
+MIXED = [
+    Row(
+        "the new version does not read what was there",
+        held(mixing.SESSIONS, mixing.mixed(lambda way: way == "forward")),
+        {"session-format-changed": CERTAIN},
+        told="4 of 4 were logged out: forward",
+    ),
+    Row(
+        "the old version does not read what is new",
+        held(mixing.SESSIONS, mixing.mixed(lambda way: way in ("back", "used", "taken-back"))),
+        {"session-format-changed": CERTAIN},
+        told="8 of 8 were recognised by the version they had logged in on",
+    ),
+    Row(
+        "neither reads the other's",
+        held(mixing.SESSIONS, mixing.mixed(lambda way: way in ("forward", "back", "taken-back"))),
+        {"session-format-changed": LIKELY},
+        against="another secret or another store",
+    ),
+    Row("sessions are not shared at all", held(mixing.SESSIONS, mixing.mixed(lambda way: True)), {}),
+    Row(
+        "each build has its own files alone",
+        held(mixing.ASSETS, mixing.mixed(status=mixing.own_alone)),
+        {"assets-of-own-build": CERTAIN},
+        told="/assets/site-1.css, named by app-1 and app-3, is not to be had from app-2",
+    ),
+    Row(
+        "one file is nowhere, others only where they are named",
+        held(
+            mixing.ASSETS,
+            mixing.mixed(
+                status=lambda path, app: 404 if "lost" in path else mixing.own_alone(path, app),
+                named=lambda app: ["/lost.css", mixing.NEW_STYLE if app == mixing.NEW else mixing.OLD_STYLE],
+            ),
+        ),
+        {"assets-of-own-build": LIKELY},
+    ),
+    Row("a file is nowhere", held(mixing.ASSETS, mixing.mixed(status=lambda path, app: 404)), {}),
+]
+
+ROWS = [
+    *SESSIONS,
+    *LIVES,
+    *COMING,
+    *GOING,
+    *LOSING,
+    *LOSING_BEHIND_HAPROXY,
+    *ORCHESTRATED,
+    *STARVED,
+    *WAY_IN,
+    *STATE,
+    *STOPPING,
+    *REPLACING,
+    *MIXED,
+    *LOOKED_AFTER,
+    *SHARED_OUT,
+    *BEHIND,
+]
 each_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.what)
 
 
@@ -1759,8 +1973,6 @@ EVERYTHING = replace(
     looks=(*ROLLED.looks, *(look("health", app) for app in APPS)),
     operations=(*ROLLED.operations, logout("v1", 9.0, via="app-1")),
 )
-OF_REPLICAS = {"LostReplicaIsReplaced": HEALED, "ScalingCostsNothing": SCALED, "BadVersionIsTakenBack": BAD}
-"""What is done to replicas only is not among everything that can be done to single instances."""
 OF_BALANCERS = dict.fromkeys(("ReloadCostsNothing", "DownloadsAreFinished", "DrainedIsLeftAlone"), balancing.HEALTHY)
 OF_BALANCERS |= {
     "BalancerSeesTheTruth": upstream.SEEN,
@@ -1769,10 +1981,19 @@ OF_BALANCERS |= {
     "BoundPeopleMove": upstream.bound(),
     "LateJoinerIsNotFlooded": balancing.joined(),
 }
-"""Nor is what is done to the balancer."""
+"""What is done to the balancer is not among everything that can be done to single instances."""
+OF_THEIR_OWN = {
+    **OF_BALANCERS,
+    "LostReplicaIsReplaced": HEALED,
+    "ScalingCostsNothing": SCALED,
+    "BadVersionIsTakenBack": BAD,
+    **{type(checker).__name__: stops.stopped() for checker in (stops.SIGNAL, stops.DRAIN, stops.LONG, stops.STREAMS)},
+    "SwitchCostsNothing": replacing.SWITCHED,
+    **{type(checker).__name__: mixing.mixed() for checker in (mixing.SESSIONS, mixing.ASSETS)},
+}
+"""Nor is what is done to replicas only, or to two at the same time."""
 GIVEN = {
-    name: dict(checker().check((OF_REPLICAS | OF_BALANCERS).get(name, EVERYTHING)).evidence)
-    for name, checker in registry().items()
+    name: dict(checker().check(OF_THEIR_OWN.get(name, EVERYTHING)).evidence) for name, checker in registry().items()
 }
 
 

@@ -6,13 +6,14 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from starlette.websockets import WebSocketDisconnect
 from websockets.sync.server import ServerConnection, serve
 
 from harness.errors import NothingTested
-from harness.listening import Listener
+from harness.listening import EventListener, Listener
 from harness.waiting import wait_until
 from reference_app.live import Live
 
@@ -57,6 +58,71 @@ def test_who_is_no_websocket_is_told() -> None:
         pass
     with pytest.raises(NothingTested, match="nobody could connect to the WebSocket /live"):
         Listener(at, "/live")
+
+
+@contextmanager
+def events(kind: str = "text/event-stream") -> Iterator[tuple[tuple[str, int], threading.Event]]:
+    """One answer in chunks, which goes on until it is told to end."""
+    over = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"9\r\ndata: 1\n\n\r\n")
+            over.wait(10)
+            self.wfile.write(b"0\r\n\r\n")
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        try:
+            yield ("127.0.0.1", running.server_port), over
+        finally:
+            over.set()
+            running.shutdown()
+            thread.join()
+
+
+def test_the_end_of_events_is_seen() -> None:
+    """While they go on there is no end; whoever leaves first has one as well."""
+    with events() as (at, over):
+        with EventListener(at, "/events") as left:
+            assert left.ended_at is None
+        assert left.ended_at is not None
+        with EventListener(at, "/events") as listener:
+            assert listener.ended_at is None
+            over.set()
+            wait_until(lambda: listener.ended_at is not None, within_seconds=5, because="they should end")
+            assert listener.close_code is None
+
+
+def test_the_end_of_a_websocket_is_seen() -> None:
+    """With the reason its other side gave."""
+    with server() as at, Listener(at, "/live") as listener:
+        wait_until(lambda: listener.has_heard("welcome"), within_seconds=5, because="it was welcomed")
+        assert (listener.ended_at, listener.close_code) == (None, None)
+        everybody_leaves(listener)
+        wait_until(lambda: listener.ended_at is not None, within_seconds=5, because="it should end")
+        assert listener.close_code == 1000
+
+
+def everybody_leaves(listener: Listener) -> None:
+    listener._connection.close()
+
+
+def test_what_is_no_stream_of_events_is_told() -> None:
+    """A page is none, and nobody is none."""
+    with events("text/html") as (at, _), pytest.raises(NothingTested, match="no server-sent events came from /events"):
+        EventListener(at, "/events")
+    with pytest.raises(NothingTested, match="no server-sent events"):
+        EventListener(at, "/events")
 
 
 class Wire:

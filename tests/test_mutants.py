@@ -76,18 +76,25 @@ def test_what_a_mutant_breaks_is_told_from_its_neighbours(mutant: Mutant) -> Non
         assert {promise for promise in expected.keeps if not setup_of(mutant.base).promises.why_waived(promise)}
 
 
+def switched_on(mutant: Mutant) -> str:
+    """What is switched on in every version, or in the new one alone."""
+    keys = ("app.env.KNOWN_BAD", "rollout.env.KNOWN_BAD")
+    return ",".join(str(mutant.mutation[key]) for key in keys if key in mutant.mutation)
+
+
 @each_mutant
 def test_a_switch_exists_and_is_off_in_the_twin(mutant: Mutant) -> None:
     """A fault of the application is switched on by the mutation alone, under a name the application knows."""
-    switches = [name for name in mutant.mutation.get("app.env.KNOWN_BAD", "").split(",") if name]
+    switches = [name for name in switched_on(mutant).split(",") if name]
     assert set(switches) <= set(SWITCHES)
     assert bool(switches) is (mutant.where == "application")
     assert "KNOWN_BAD" not in setup_of(mutant.base).app.env
+    assert "KNOWN_BAD" not in setup_of(mutant.base).rollout.env
 
 
 def test_every_switch_of_the_reference_app_has_its_mutant() -> None:
     """A fault nobody looks for proves nothing."""
-    tried = {mutant.mutation.get("app.env.KNOWN_BAD") for mutant in MUTANTS}
+    tried = {switched_on(mutant) for mutant in MUTANTS}
     # No setup is broken by a version that must not stay: it is what a whole one has to get rid of.
     tried.add(setup_of({}).rollout.bad_env["KNOWN_BAD"])
     assert set(SWITCHES) <= tried

@@ -18,9 +18,11 @@ import pytest
 import reference_app
 from reference_app import known_bad
 from reference_app.app import create_app
+from reference_app.assets import Assets
 from reference_app.database import NoteWritten, Person
 from reference_app.errors import UnavailableError
 from reference_app.server import Parts
+from reference_app.sessions import Session
 from reference_app.settings import Settings
 from reference_app.site import Site
 
@@ -160,9 +162,24 @@ class Browser:
         return self.post("/login", form)
 
 
+class Published(Assets):
+    """Those of every build, in a dictionary."""
+
+    def __init__(self, own: Assets) -> None:
+        self.stylesheet, self.content = own.stylesheet, own.content
+        self.every: dict[str, str] = {"site-of-another-build.css": "p {}"}
+
+    async def publish(self) -> None:
+        self.every[self.stylesheet] = self.content
+
+    async def find(self, name: str) -> str | None:
+        return self.every.get(name)
+
+
 def open_site(runner: asyncio.Runner, site_type: type[Site] = Site, **changes: Any) -> Site:
     site = site_type(settings(**changes))
     site.database = Tables()  # type: ignore[assignment]
+    site.assets = Published(site.assets)
     runner.run(site.open())
     return site
 
@@ -461,3 +478,42 @@ def test_cookies_of_who_came_over_https_are_for_https_alone(
     browser = Browser(open_site(runner, proxy_hops=hops), runner)
     answer = browser.request("GET", "/login", headers={"x_forwarded_proto": proto})
     assert ("Secure" in answer.headers["set-cookie"]) is secure
+
+
+def test_a_page_names_a_stylesheet_that_every_build_has(site: Site, browser: Browser) -> None:
+    """Its name says what is in it; one of another build is had as well, and one that never was is not."""
+    page = browser.get("/login").text
+    assert f'href="/assets/{site.assets.stylesheet}"' in page
+    assert browser.get(f"/assets/{site.assets.stylesheet}").text == site.assets.content
+    assert browser.get("/assets/site-of-another-build.css").status == 200
+    assert browser.get("/assets/site-of-no-build.css").status == 404
+
+
+def test_who_is_to_stop_says_so_with_every_answer(runner: asyncio.Runner) -> None:
+    """Not ready, and please leave; the switches take one of them away each."""
+    for switch, status, told in (
+        (None, 503, True),
+        ("ready-while-stopping", 200, True),
+        ("leavers-not-told", 503, False),
+    ):
+        parts = known_bad.spoil(Parts(settings(known_bad=(switch,) if switch else ())))
+        site = open_site(runner, parts.site)
+        assert "connection" not in Browser(site, runner).get("/health").headers
+        site.draining = True
+        answer = Browser(site, runner).get("/ready")
+        assert (answer.status, answer.headers.get("connection") == "close") == (status, told)
+
+
+@pytest.mark.parametrize(("switch", "reads_old"), [("session-format-new", False), ("session-format-upgraded", True)])
+def test_another_form_of_sessions(runner: asyncio.Runner, switch: str, reads_old: bool) -> None:
+    """The version of before finds nothing of what the new one has kept or turned over."""
+    old = open_site(runner)
+    new = open_site(runner, known_bad.spoil(Parts(settings(known_bad=(switch,)))).site)
+    new.sessions._store = old.sessions  # type: ignore[attr-defined]
+    session = Session(person_id=1, email=EMAIL)
+    begun = runner.run(new.sessions.begin(session))
+    assert runner.run(new.sessions.find(begun)) == session
+    assert runner.run(old.sessions.find(begun)) is None
+    before = runner.run(old.sessions.begin(session))
+    assert (runner.run(new.sessions.find(before)) == session) is reads_old
+    assert (runner.run(old.sessions.find(before)) is None) is reads_old

@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from harness.errors import NodeNeverReady
-from harness.rollouts import AllAtOnce, Rolling, Rollout, rollout_for
+from harness.rollouts import AllAtOnce, BlueGreen, Rolling, Rollout, Side, rollout_for
 from harness.rollouts.rollouts import Drain, Gate
 from harness.setup import Setup
 
@@ -139,9 +139,77 @@ def test_a_rollout_says_what_it_is(rollout: Rollout, words: str) -> None:
     assert str(rollout) == words
 
 
+class TwoSides:
+    """Remembers which verbs were called."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def start(self, side: Side) -> None:
+        self.done.append(f"start {side}")
+
+    def wait_ready(self, side: Side) -> None:
+        self.done.append(f"ready {side}")
+
+    def switch(self, side: Side, *, checked: bool, drain: bool) -> None:
+        self.done.append(f"{'' if checked else 'blindly '}switch {side}{' and drain' if drain else ''}")
+
+    def stop(self, side: Side) -> None:
+        self.done.append(f"stop {side}")
+
+    def remove(self, side: Side) -> None:
+        self.done.append(f"remove {side}")
+
+
+@pytest.mark.parametrize(
+    ("rollout", "there", "back", "words"),
+    [
+        (
+            BlueGreen(),
+            ["start green", "ready green", "switch green and drain", "ready green"],
+            ["start blue", "ready blue", "switch blue and drain", "ready blue", "stop green"],
+            "blue-green, drained",
+        ),
+        (
+            BlueGreen(gate="none"),
+            ["start green", "blindly switch green and drain", "ready green"],
+            ["start blue", "blindly switch blue and drain", "ready blue", "stop green"],
+            "blue-green, drained, not gated",
+        ),
+        (
+            BlueGreen(drain="none"),
+            ["start green", "ready green", "switch green", "remove blue", "ready green"],
+            ["start blue", "ready blue", "switch blue", "remove green", "ready blue"],
+            "blue-green, removed at once",
+        ),
+    ],
+)
+def test_a_switch_there_and_back(rollout: BlueGreen, there: list[str], back: list[str], words: str) -> None:
+    """The set that was left stays for the way back, unless it was removed with the switch."""
+    sides = TwoSides()
+    rollout.carry_out(sides)
+    assert sides.done == there
+    sides.done.clear()
+    rollout.take_back(sides)
+    assert sides.done == back
+    assert str(rollout) == words
+
+
+def test_two_at_a_time() -> None:
+    """Each of them goes through all its steps; the next two come when both are done."""
+    place = Place(names=("app-1", "app-2", "app-3"))
+    rollout_for("rolling", "none", batch=2).carry_out(place)
+    first = place.done[:6]
+    assert sorted(first) == sorted(
+        f"{verb} {name}" for name in ("app-1", "app-2") for verb in ("stop", "start", "ready")
+    )
+    assert place.done[6:9] == ["stop app-3", "start app-3", "ready app-3"]
+    assert str(Rolling(batch=2)) == "rolling, 2 at a time, drained balancer-first"
+
+
 def test_the_setup_file_offers_every_rollout_and_no_other() -> None:
     """What can be written in `[rollout]` is what there is here."""
     field = type(Setup.model_fields["rollout"].get_default(call_default_factory=True)).model_fields
     assert set(get_args(field["drain"].annotation)) == set(get_args(Drain))
     assert set(get_args(field["gate"].annotation)) == set(get_args(Gate))
-    assert set(get_args(field["kind"].annotation)) == {"rolling", "all-at-once"}
+    assert set(get_args(field["kind"].annotation)) == {"rolling", "all-at-once", "blue-green"}

@@ -351,6 +351,28 @@ def test_a_pool_of_strangers_is_refused(workspace: Any) -> None:
         native(workspace, haproxy_with(pool=("app-1", "app-9")))
 
 
+def test_who_stands_by_is_in_the_list_and_disabled(workspace: Any) -> None:
+    """From the start, until the balancer is switched to them."""
+    made = HaproxyService.native(
+        haproxy_with(),
+        program=Path("/opt/haproxy"),
+        workspace=workspace,
+        port=20100,
+        upstreams={"app-1": ("127.0.0.1", 20001)},
+        health="/health",
+        standby={"app-1-green": ("127.0.0.1", 21001)},
+    )
+    lines = lines_of(made._rendered())
+    assert [line.split()[1] for line in lines if line.startswith("server app-1") and line.endswith("disabled")] == [
+        "app-1-green"
+    ]
+    assert made.drained == {"app-1-green"}
+    with pytest.raises(ValueError, match="app-9 is no instance"):
+        made.switch(["app-9"], StoppedNode())  # type: ignore[arg-type]
+    with pytest.raises(NodeError, match="does not run"):
+        made.switch(["app-1-green"], StoppedNode())  # type: ignore[arg-type]
+
+
 def test_draining_an_instance_outside_the_pool_is_done_at_once(workspace: Any) -> None:
     """It gets no requests, so that there is nothing to wait for."""
     outside = native(workspace, haproxy_with(pool=("app-1", "app-2")))

@@ -246,6 +246,22 @@ def test_a_pool_of_strangers_is_refused(service: NginxService, workspace: Any) -
         )
 
 
+def test_who_stands_by_is_in_the_list_and_down(service: NginxService, workspace: Any, tmp_path: Path) -> None:
+    """From the start, until the balancer is switched to them; a reset has it so again."""
+    standby = {f"{name}-green": (host, port + 1000) for name, (host, port) in ADDRESSES.items()}
+    made = NginxService.native(
+        Balancer(), program=PROGRAM, workspace=workspace, port=20100, upstreams=ADDRESSES, standby=standby
+    )
+    made.prepare()
+    text = (tmp_path / "nginx" / "nginx.conf").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"server 127\.0\.0\.1:(\d+) [^;]*down;", text)) == ["21001", "21002", "21003"]
+    assert made.drained == set(standby)
+    with pytest.raises(ValueError, match="app-9 is no instance"):
+        made.switch(["app-9"], StoppedNode())  # type: ignore[arg-type]
+    with pytest.raises(NodeError, match="does not run"):
+        made.switch(list(standby), StoppedNode())  # type: ignore[arg-type]
+
+
 def test_draining_an_instance_outside_the_pool_is_done_at_once(service: NginxService, workspace: Any) -> None:
     """It gets no requests, so that there is nothing to wait for."""
     outside = NginxService.native(

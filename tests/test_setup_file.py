@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from harness.errors import BadInput, HarnessError, SetupError
-from harness.setup import Balancer, Setup, expand, load_setup, parse_override, parse_setup, placeholders_in
+from harness.setup import App, Balancer, Setup, expand, load_setup, parse_override, parse_setup, placeholders_in
 from harness.setup.messages import has_inside, inside
 
 SETUPS = Path(__file__).parent.parent / "fixtures" / "setups"
@@ -304,3 +304,24 @@ def _read(data: Any) -> tuple[Setup | None, tuple[str, ...]]:
         return parse_setup(data, source="x"), ()
     except SetupError as refused:
         return None, refused.mistakes
+
+
+@pytest.mark.parametrize(
+    ("given", "codes"),
+    [
+        ({}, (0, 143)),
+        ({"stop_signal": "SIGINT"}, (0, 130)),
+        ({"stop_exit_codes": 0}, (0,)),
+        ({"stop_signal": "SIGQUIT", "stop_exit_codes": [0, 3]}, (0, 3)),
+    ],
+)
+def test_what_a_good_end_is(given: dict[str, Any], codes: tuple[int, ...]) -> None:
+    """0, or ended by the very signal it was sent; or whatever the file says, and nothing else."""
+    assert App.model_validate(given).good_exit_codes == codes
+
+
+@pytest.mark.parametrize("wrong", [[], 256, [-9], True])
+def test_what_no_exit_code_is(wrong: object) -> None:
+    """A process ends with 0 to 255; one that a signal ended has 128 and its number."""
+    with pytest.raises(ValidationError):
+        App.model_validate({"stop_exit_codes": wrong})

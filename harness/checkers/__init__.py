@@ -25,8 +25,10 @@ from harness.checkers.edge import (
 from harness.checkers.failover import NobodyElseAnswers, RequestsSurviveLoss, VictimRejoins
 from harness.checkers.guards import EnoughTraffic, OnTime, contradictions
 from harness.checkers.instances import EveryInstanceAnswers, InstancesAgree
+from harness.checkers.mixing import AssetsAreEverywhere, SessionsCrossVersions
 from harness.checkers.orchestrator import BadVersionIsTakenBack, LostReplicaIsReplaced, ScalingCostsNothing
 from harness.checkers.registry import describe, from_description, registry, run_safely
+from harness.checkers.replacing import CapacityIsKept, SwitchCostsNothing
 from harness.checkers.rollout import InFlightFinishes, RolloutCostsNothing
 from harness.checkers.session_changes import ChangesSurvive, StepsAreCounted
 from harness.checkers.session_crossing import LoginCrossesInstances, TokenIsAcceptedElsewhere
@@ -38,6 +40,7 @@ from harness.checkers.sessions import (
     SessionOnEveryInstance,
     SessionsSurviveRestart,
 )
+from harness.checkers.shutdown import DrainsInOrder, EndsOnItsSignal, LongRequestsFinish, StreamsAreEnded
 from harness.checkers.state import (
     BootsTogether,
     ErrorsHaveStatus,
@@ -57,16 +60,20 @@ from harness.checkers.state import (
 from harness.checkers.upstream import BalancerSeesTheTruth, BoundPeopleMove, BurstIsForgotten, SentOnce
 
 __all__ = [
+    "AssetsAreEverywhere",
     "BadVersionIsTakenBack",
     "BalancerSeesTheTruth",
     "BootsTogether",
     "BoundPeopleMove",
     "BurstIsForgotten",
+    "CapacityIsKept",
     "ChangesSurvive",
     "ClientAddressIsTrue",
     "CookieIsGuarded",
     "DownloadsAreFinished",
     "DrainedIsLeftAlone",
+    "DrainsInOrder",
+    "EndsOnItsSignal",
     "EnoughTraffic",
     "ErrorsHaveStatus",
     "EveryInstanceAnswers",
@@ -88,6 +95,7 @@ __all__ = [
     "LimitIsShared",
     "LoginCrossesInstances",
     "LogoutHoldsEverywhere",
+    "LongRequestsFinish",
     "LossBounds",
     "LostReplicaIsReplaced",
     "NamesAreUnique",
@@ -108,10 +116,13 @@ __all__ = [
     "SchemeIsKnown",
     "SentOnce",
     "SessionOnEveryInstance",
+    "SessionsCrossVersions",
     "SessionsSurviveRestart",
     "SettingsReachEveryInstance",
     "SharesFitTheAlgorithm",
     "StepsAreCounted",
+    "StreamsAreEnded",
+    "SwitchCostsNothing",
     "TallyLosesNothing",
     "TokenIsAcceptedElsewhere",
     "VictimRejoins",

@@ -21,6 +21,11 @@ __all__ = [
     "DETECT_BY_REQUESTS",
     "DRAINED_IN_WORDS",
     "DRAINED_SECONDS",
+    "DRAIN_ASKED",
+    "DRAIN_IN_WORDS",
+    "DRAIN_KEPT",
+    "DRAIN_STALLED_SECONDS",
+    "DRAIN_TOLD_TIMES",
     "EACH_ADDRESS",
     "EACH_CONNECTION_KIND",
     "EACH_PAIR",
@@ -105,6 +110,7 @@ __all__ = [
     "STEPS_TOGETHER",
     "STOP",
     "STOP_IN_WORDS",
+    "STREAMS_AT_STOP",
     "TAKEN_BACK_IN_WORDS",
     "TAKEN_BACK_SECONDS",
     "TALLY_TOGETHER",
@@ -368,6 +374,22 @@ IN_FLIGHT_AT_STOP = 3
 SETTLED_SECONDS = 0.05
 """A request counts as in flight when it was sent this long before: then the instance has surely accepted it."""
 
+DRAIN_ASKED = 3
+"""Times an instance must have said that it was ready before it is told to stop, so that it has something to take back."""
+
+DRAIN_TOLD_TIMES = 3
+"""Times it must say that it is not ready before it refuses anybody, asked 50 times a second. Whoever asks must have had an
+occasion to hear it: a listener that is closed with the signal leaves none, also where its last answer says no."""
+
+DRAIN_KEPT = 2
+"""Kept connections that ended, each of which had an occasion to be told."""
+
+DRAIN_STALLED_SECONDS = 0.1
+"""Longest time in which the instance was not asked while it stopped: beyond five turns nobody knows what it would have said."""
+
+STREAMS_AT_STOP = 2
+"""Streams that were open when their instance was told to stop; who never ends one keeps all of them."""
+
 FORGOTTEN_UNDER = 1.0
 """Seconds an unanswered request without a timeout is taken to have lasted, where its end was not seen."""
 
@@ -547,3 +569,7 @@ SETTING_IN_WORDS = (
 JOBS_RESUME_IN_WORDS = f"another instance runs the next job within {JOBS_RESUME_SECONDS:.0f} s and the time between two"
 READY_IN_WORDS = f"within {READY_SECONDS:.0f} s no instance that serves nothing says ready; afterwards each that serves says it again"
 HEARD_IN_WORDS = f"whoever is connected hears it within {HEARD_SECONDS:.0f} s, whichever instance they are connected to"
+DRAIN_IN_WORDS = (
+    f"it says {DRAIN_TOLD_TIMES} times that it is not ready before it refuses anybody, and serves every page until then; every "
+    "kept connection has been told with an answer (Connection: close) before it is ended"
+)

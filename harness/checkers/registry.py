@@ -29,7 +29,9 @@ from harness.checkers.edge import (
 from harness.checkers.failover import NobodyElseAnswers, RequestsSurviveLoss, VictimRejoins
 from harness.checkers.guards import EnoughTraffic, OnTime
 from harness.checkers.instances import EveryInstanceAnswers, InstancesAgree
+from harness.checkers.mixing import AssetsAreEverywhere, SessionsCrossVersions
 from harness.checkers.orchestrator import BadVersionIsTakenBack, LostReplicaIsReplaced, ScalingCostsNothing
+from harness.checkers.replacing import CapacityIsKept, SwitchCostsNothing
 from harness.checkers.rollout import InFlightFinishes, RolloutCostsNothing
 from harness.checkers.session_changes import ChangesSurvive, StepsAreCounted
 from harness.checkers.session_crossing import LoginCrossesInstances, TokenIsAcceptedElsewhere
@@ -41,6 +43,7 @@ from harness.checkers.sessions import (
     SessionOnEveryInstance,
     SessionsSurviveRestart,
 )
+from harness.checkers.shutdown import DrainsInOrder, EndsOnItsSignal, LongRequestsFinish, StreamsAreEnded
 from harness.checkers.state import (
     BootsTogether,
     ErrorsHaveStatus,
@@ -121,6 +124,14 @@ _CHECKERS: Mapping[str, type[Checker]] = MappingProxyType(
             BurstIsForgotten,
             BoundPeopleMove,
             LateJoinerIsNotFlooded,
+            EndsOnItsSignal,
+            DrainsInOrder,
+            LongRequestsFinish,
+            StreamsAreEnded,
+            CapacityIsKept,
+            SwitchCostsNothing,
+            SessionsCrossVersions,
+            AssetsAreEverywhere,
             EnoughTraffic,
             OnTime,
         )

@@ -38,7 +38,7 @@ from harness.checkers.sessions import NoSessionLost
 from harness.checkers.statistics import zero_failures_in_words
 from harness.model import Connection, History, Look, Operation, RolloutStep, Status, Verdict
 
-__all__ = ["InFlightFinishes", "RolloutCostsNothing"]
+__all__ = ["InFlightFinishes", "RolloutCostsNothing", "away_from_use"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,11 @@ def _replacements(steps: Sequence[RolloutStep]) -> dict[str, _Replacement]:
             overlaps=overlaps,
         )
     return found
+
+
+def away_from_use(steps: Sequence[RolloutStep]) -> dict[str, tuple[float, float]]:
+    """From when to when each replaced instance was out of use; a span of nothing where the new one was there first."""
+    return {node: (r.leaves, r.leaves if r.overlaps else r.ends) for node, r in _replacements(steps).items()}
 
 
 @dataclass(frozen=True)
@@ -435,7 +440,9 @@ class InFlightFinishes:
         stops = [fault for fault in history.faults if kind_of(fault) in ("stop", "restart")]
         if not stops:
             return Verdict.inconclusive("no instance was told to stop", guards=["no instance was told to stop"])
-        stop = stops[0]
+        asked = {op.via for op in history.operations if op.stream == SLOW}
+        # Another one may be told to stop meanwhile, which has other work.
+        stop = next((each for each in stops if each.node in asked), stops[0])
         slow = [op for op in history.operations if op.stream == SLOW and op.via == stop.node]
         under_way = [op for op in slow if was_in_flight(op, at=stop.injected)]
         held = [op for op in under_way if op.sent is not None and op.sent <= stop.injected - self.settled_seconds]

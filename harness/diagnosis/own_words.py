@@ -59,6 +59,9 @@ _PROJECT: tuple[tuple[str, str], ...] = (
     ),
     (r'rollout\.drain = "balancer-first"', "take each instance out of the balancer first"),
     (r'rollout\.drain is "none"', "nobody tells the balancer"),
+    (r" \(rollout\.\w+ = [^)]*\)", ""),
+    (r': rollout\.kind = "rolling", rollout\.batch = 1, rollout\.gate = "ready"', ""),
+    (r"rollout\.(kind|batch) is (\S+)", r"the rollout is \2"),
     (
         r'replace one instance at a time: rollout\.kind = "rolling"',
         (

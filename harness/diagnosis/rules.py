@@ -12,8 +12,10 @@ from harness.diagnosis import (
     balancer_rules,
     edge_rules,
     orchestrator_rules,
+    replacing_rules,
     session_life_rules,
     session_rules,
+    shutdown_rules,
     state_rules,
     traffic_rules,
 )
@@ -35,6 +37,8 @@ RULES: Mapping[str, Rule] = MappingProxyType(
             edge_rules,
             state_rules,
             balancer_rules,
+            shutdown_rules,
+            replacing_rules,
         )
         for name in module.__all__
     }

@@ -55,6 +55,13 @@ def choose(setup: Setup, *, wished: str) -> Choice:
             f"the setup is a compose project, which brings its own containers (got --platform {wished}): leave --platform "
             "out, or use a setup file without [compose]"
         )
+    if setup.rollout.kind == "blue-green" and (
+        wished not in ("auto", "native") or app.command is None or setup.compose is not None
+    ):
+        raise BadInput(
+            "rollout.kind is blue-green, which needs a second set of instances, and only the native platform has one (got "
+            f"--platform {wished}): use --platform native with app.command, or another kind"
+        )
     if wished == "auto" and setup.compose is not None:
         return Choice("compose")
     if wished == "native" and app.command is None:
@@ -103,8 +110,13 @@ def undeclared(needs: Collection[str], setup: Setup) -> str | None:
         if need == "app.first_start":
             if setup.app.first_start == "serial":
                 return 'app.first_start is "serial": the instances are not to be started together'
+        elif need == "app.streams":
+            if setup.app.websocket is None and setup.app.events is None:
+                return "the setup does not say where a stream is that goes on: app.websocket or app.events does"
         elif section == "app" and key and getattr(setup.app, key) is None:
             return f"the setup does not say {_OF_THE_APP[key]}: app.{key} does"
+        if section == "rollout" and (setup.rollout.kind == "blue-green") is not (key == "blue-green"):
+            return _OTHER_ROLLOUT[key]
         if section == "session" and (why := _OF_SESSIONS[key](setup)):
             return why
     return None
@@ -118,6 +130,8 @@ _OF_THE_APP = {
     "overloaded_at": "how many requests an instance works on at once",
     "slow": "which page takes its time",
     "download": "which answer comes bit by bit",
+    "assets": "which page names its stylesheets, scripts and images",
+    "longest_seconds": "how long the longest honest request takes",
 }
 """What a key of the application says, for those that a scenario may need."""
 
@@ -171,6 +185,12 @@ def _too_long(setup: Setup) -> str:
         f"says of it, {_LONGEST_TTL_SECONDS:g} or less"
     )
 
+
+_OTHER_ROLLOUT = {
+    "blue-green": 'no second set of instances is there to switch to: rollout.kind = "blue-green" has one',
+    "in-place": 'rollout.kind is "blue-green": no instance is replaced, and rollout.bluegreen judges the switch',
+}
+"""What a rollout is not."""
 
 _OF_SESSIONS: Mapping[str, Callable[[Setup], str]] = {
     "count": _not_counted,

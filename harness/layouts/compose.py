@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
@@ -104,7 +104,7 @@ def adapt(setup: Setup, *, environment: Environment, knows_journeys: bool = True
     balancer = setup.balancer.model_copy(
         update={"kind": roles.balancer_kind, "algorithm": known.get("algorithm", "as its own configuration says")}
     )
-    rollout = setup.rollout.model_copy(update={"drain": "none"})
+    rollout = setup.rollout.model_copy(update={"drain": "none", "batch": 1})
     changed = {"app": app, "balancer": balancer, "rollout": rollout, "postgres": None, "redis": None}
     return Adopted(setup.model_copy(update=changed), project, roles)
 
@@ -382,6 +382,14 @@ class _OwnBalancer:
 
     def enable(self, name: str, node: Any) -> None:
         """Nothing: nobody was drained."""
+
+    def switch(
+        self, names: Collection[str], node: Any, *, checked: bool = True, within_seconds: float = 10.0
+    ) -> Drained:
+        del checked, within_seconds
+        raise NodeError(
+            f"{node.name} cannot be switched to {', '.join(names)}: its configuration is not ours to change"
+        )
 
     def move(self, name: str, address: tuple[str, int], node: Any) -> None:
         raise NodeError(

@@ -9,6 +9,7 @@ import secrets
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 
 from harness import assets
 from harness.layouts.parts import Database, Instance, Layout, Store, named_port, secured, session_counter
@@ -29,6 +30,8 @@ from harness.workspace import Workspace
 __all__ = ["lay_out"]
 
 _HOST = "127.0.0.1"
+GREEN = "-green"
+"""What is added to the name of an instance for the one that stands by for it."""
 
 
 def lay_out(
@@ -60,12 +63,18 @@ def lay_out(
         program = binaries.find("redis", environment=environment)
         redis = RedisService(setup.redis, program=program, workspace=workspace, port=ports.take())
         stores.append(Store(platform.add(redis.spec), redis.prepare))
+    standing_by = (
+        {f"{name}{GREEN}": (_HOST, ports.take()) for name in setup.app.names}
+        if setup.rollout.kind == "blue-green"
+        else {}
+    )
     balancer = _balancer(
         setup,
         environment=environment,
         workspace=workspace,
         port=balancer_port,
         upstreams=addresses,
+        standby=standing_by,
         secure=secured(setup, workspace=workspace, ports=ports),
     )
     secret = secrets.token_urlsafe(32)
@@ -89,9 +98,19 @@ def lay_out(
             Instance(name, platform.add(spec), host, port, spec, next_spec, seen_as=(f"{host}:{port}", name))
         )
 
+    standby = []
+    for name, (host, port) in standing_by.items():
+        # Its own word is that of the one it will stand for; only the harness and the balancer call it something else.
+        role = name.removesuffix(GREEN)
+        spec = replace(
+            instance_spec(setup, name=role, port=port, values=values, host=host, new_version=True), name=name
+        )
+        standby.append(Instance(name, platform.add(spec), host, port, spec, spec, seen_as=(f"{host}:{port}", name)))
+
     return Layout(
         platform="native",
         instances=tuple(instances),
+        standby=tuple(standby),
         balancer=balancer,
         balancer_node=platform.add(balancer.process_spec()),
         prepare_balancer=balancer.prepare,
@@ -109,13 +128,20 @@ def _balancer(
     workspace: Workspace,
     port: int,
     upstreams: Mapping[str, tuple[str, int]],
+    standby: Mapping[str, tuple[str, int]],
     secure: Secure | None,
 ) -> NginxService | HaproxyService:
     settings = setup.balancer
     program = binaries.find(settings.kind, environment=environment)
     if settings.kind == "nginx":
         return NginxService.native(
-            settings, program=program, workspace=workspace, port=port, upstreams=upstreams, secure=secure
+            settings,
+            program=program,
+            workspace=workspace,
+            port=port,
+            upstreams=upstreams,
+            secure=secure,
+            standby=standby,
         )
     return HaproxyService.native(
         settings,
@@ -125,4 +151,5 @@ def _balancer(
         upstreams=upstreams,
         health=setup.app.health,
         secure=secure,
+        standby=standby,
     )

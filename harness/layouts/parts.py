@@ -5,7 +5,7 @@ Must not: start or stop anything (the cluster does), or know one platform from a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -60,6 +60,12 @@ class BalancerService(Protocol):
 
     def enable(self, name: str, node: Any) -> None:
         """Send to an instance again."""
+
+    def switch(
+        self, names: Collection[str], node: Any, *, checked: bool = True, within_seconds: float = 10.0
+    ) -> Drained:
+        """Send everything to these instances from now on, and return when what the others had is answered. `checked`: not
+        before its own checks of them are good, where it has any."""
 
     def move(self, name: str, address: tuple[str, int], node: Any) -> None:
         """Reach an instance at another address from now on."""
@@ -147,6 +153,8 @@ class Layout:
     platform: str
     instances: tuple[Instance, ...]
     """Those that can be reached one by one; none where an orchestrator keeps them."""
+    standby: tuple[Instance, ...] = ()
+    """A second set, one for each instance, of the new version: for a rollout that switches from one set to the other."""
     replicated: Replicated | None = None
     """The instances, where not the harness itself keeps them running."""
     balancer: BalancerService

@@ -6,6 +6,7 @@ any platform or balancer.
 
 from __future__ import annotations
 
+from harness.rollouts.blue_green import BlueGreen, Side, Sides
 from harness.rollouts.rollouts import AllAtOnce, Rolling, Rollout, Site, rollout_for
 
-__all__ = ["AllAtOnce", "Rolling", "Rollout", "Site", "rollout_for"]
+__all__ = ["AllAtOnce", "BlueGreen", "Rolling", "Rollout", "Side", "Sides", "Site", "rollout_for"]

@@ -59,6 +59,8 @@ class Rolling:
     and the balancer follows when its ready path says no, as an orchestrator does. `none`: it is simply stopped
     and the balancer has to find out by itself, as in the founding guide.
 
+    `batch`: so many at a time instead, each for itself.
+
     Before the next instance `pause_seconds` pass, as in a script with a sleep. Without a gate that is all that is waited
     for: whether the last one is ready is not asked.
     """
@@ -66,9 +68,13 @@ class Rolling:
     drain: Drain = "balancer-first"
     gate: Gate = "ready"
     pause_seconds: float = 0.0
+    batch: int = 1
 
     def __str__(self) -> str:
-        words = ["rolling", f"drained {self.drain}" if self.drain != "none" else "not drained"]
+        words = ["rolling"]
+        if self.batch > 1:
+            words.append(f"{self.batch} at a time")
+        words.append(f"drained {self.drain}" if self.drain != "none" else "not drained")
         if self.gate == "none":
             words.append("not gated")
         if self.pause_seconds:
@@ -77,22 +83,27 @@ class Rolling:
 
     def carry_out(self, site: Site) -> None:
         names = site.names()
-        for name in names:
-            if self.drain == "balancer-first":
-                site.drain(name)
-            elif self.drain == "on-unready":
-                site.tell_to_stop(name)
-                site.wait_unready(name)
-                site.drain(name)
-            site.replace(name)
-            if self.gate == "ready":
-                site.wait_ready(name)
-            if self.drain != "none":
-                site.enable(name)
-            if self.pause_seconds and name != names[-1]:
-                site.pause(name, self.pause_seconds)
+        for first in range(0, len(names), self.batch):
+            together = names[first : first + self.batch]
+            with ThreadPoolExecutor(len(together), "rollout") as pool:
+                list(pool.map(lambda name: self._replace(name, site), together))
+            if self.pause_seconds and together[-1] != names[-1]:
+                site.pause(together[-1], self.pause_seconds)
         for name in names:
             site.wait_ready(name)  # a rollout is over when the new version is everywhere, however blindly it was done
+
+    def _replace(self, name: str, site: Site) -> None:
+        if self.drain == "balancer-first":
+            site.drain(name)
+        elif self.drain == "on-unready":
+            site.tell_to_stop(name)
+            site.wait_unready(name)
+            site.drain(name)
+        site.replace(name)
+        if self.gate == "ready":
+            site.wait_ready(name)
+        if self.drain != "none":
+            site.enable(name)
 
 
 @dataclass(frozen=True)
@@ -110,7 +121,12 @@ class AllAtOnce:
 
 
 def rollout_for(
-    kind: Literal["rolling", "all-at-once"], drain: Drain, *, gate: Gate = "ready", pause_seconds: float = 0.0
+    kind: Literal["rolling", "all-at-once"],
+    drain: Drain,
+    *,
+    gate: Gate = "ready",
+    pause_seconds: float = 0.0,
+    batch: int = 1,
 ) -> Rollout:
     """The rollout a setup asks for."""
-    return AllAtOnce() if kind == "all-at-once" else Rolling(drain, gate, pause_seconds)
+    return AllAtOnce() if kind == "all-at-once" else Rolling(drain, gate, pause_seconds, batch)

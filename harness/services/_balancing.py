@@ -8,13 +8,24 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 from harness.errors import BadInput
 from harness.platforms.node import Node, Stoppable
 from harness.setup import Balancer
 
-__all__ = ["CLIENT_HEADER", "DOCKER_DNS", "READY_NAME", "Drained", "Secure", "must_know", "pool_of", "restarted"]
+__all__ = [
+    "CLIENT_HEADER",
+    "DOCKER_DNS",
+    "NO_STANDBY",
+    "READY_NAME",
+    "Drained",
+    "Secure",
+    "must_know",
+    "pool_of",
+    "restarted",
+]
 
 READY_NAME = "ready.harness.invalid"
 """A host name nobody can own (RFC 2606): asked for it, the balancer answers itself."""
@@ -22,6 +33,9 @@ READY_NAME = "ready.harness.invalid"
 DOCKER_DNS = "127.0.0.11"
 """Docker's own name server, at the same address in every container of a network."""
 
+
+NO_STANDBY: Mapping[str, tuple[str, int]] = MappingProxyType({})
+"""Nobody waits to be switched to."""
 
 CLIENT_HEADER = "X-Harness-Client"
 """The address a request came from, as the balancer sees it: what an application behind it can know at best."""

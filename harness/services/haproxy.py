@@ -28,6 +28,7 @@ from harness.services._asking import answers_well
 from harness.services._balancing import (
     CLIENT_HEADER,
     DOCKER_DNS,
+    NO_STANDBY,
     READY_NAME,
     Drained,
     Secure,
@@ -148,10 +149,11 @@ class HaproxyService:
         upstreams: Mapping[str, tuple[str, int]],
         health: str,
         secure: Secure | None = None,
+        standby: Mapping[str, tuple[str, int]] = NO_STANDBY,
     ) -> None:
         """`port`: where the harness reaches it on loopback; `secure`: where it answers https, if it does. `upstreams` are all instances by name, each with the host
-        and port the balancer uses; those outside `settings.pool` are never sent a request. `health` is the path its
-        checks ask where the settings name none.
+        and port the balancer uses; those outside `settings.pool` are never sent a request, and those of `standby` none until
+        `switch`. `health` is the path its checks ask where the settings name none.
 
         Raises:
             BadInput: the pool is empty, or names an instance that is not there.
@@ -162,10 +164,10 @@ class HaproxyService:
         self.secure = secure
         self._place = place
         self._health = health
-        self._known = tuple(upstreams)
+        self._known = (*upstreams, *standby)
         self._servers = {
-            name: _Server(host=host, port=at, share=settings.weights.get(name, _EVEN))
-            for name, (host, at) in pool_of(settings, upstreams).items()
+            name: _Server(host=host, port=at, share=settings.weights.get(name, _EVEN), drained=name in standby)
+            for name, (host, at) in {**pool_of(settings, upstreams), **standby}.items()
         }
         self._first_servers = dict(self._servers)
         self._one_at_a_time = threading.Lock()
@@ -181,6 +183,7 @@ class HaproxyService:
         upstreams: Mapping[str, tuple[str, int]],
         health: str,
         secure: Secure | None = None,
+        standby: Mapping[str, tuple[str, int]] = NO_STANDBY,
     ) -> Self:
         """A process of this machine. `program` is the HAProxy to run.
 
@@ -203,7 +206,7 @@ class HaproxyService:
             tls_listen=f"{_HOST}:{secure.port}" if secure is not None else "",
             certificate=str(secure.certificate) if secure is not None else "",
         )
-        return cls(settings, place=place, port=port, upstreams=upstreams, health=health, secure=secure)
+        return cls(settings, place=place, port=port, upstreams=upstreams, health=health, secure=secure, standby=standby)
 
     @classmethod
     def in_container(
@@ -319,6 +322,30 @@ class HaproxyService:
                 self._change(name, node, drained=False)
                 self._wait_in_use([name])
 
+    def switch(
+        self, names: Collection[str], node: HaproxyNode, *, checked: bool = True, within_seconds: float = 10.0
+    ) -> Drained:
+        """Send everything to these instances and nothing new to any other. Returns as `drain` does, and raises as it does.
+
+        `checked`: these are in use first, or their checks had the time to be good, so that for a moment all are.
+        """
+        began = clock.now()
+        for name in names:
+            must_know(name, self._known)
+        with self._one_at_a_time:
+            self._must_run(node)
+            self._tell(*(f"set server {_BACKEND}/{name} state ready" for name in names))
+            if checked:
+                self._wait_in_use(names)
+            left = [name for name in self._servers if name not in names]
+            self._tell(*(f"set server {_BACKEND}/{name} state maint" for name in left))
+            self._servers = {name: replace(server, drained=name not in names) for name, server in self._servers.items()}
+            self._write(node)
+            gone = True
+            for name in left:
+                gone = self._wait_idle(name, within_seconds=within_seconds) and gone
+        return Drained(old_workers_gone=gone, seconds=clock.now() - began)
+
     def move(self, name: str, address: tuple[str, int], node: HaproxyNode) -> None:
         """Reach `name` at another address (no name) from now on. Raises NodeError as `drain` does."""
         must_know(name, self._known)
@@ -370,23 +397,27 @@ class HaproxyService:
         return f"process {self._serving()} serves in place of {before}"
 
     def reset(self, node: HaproxyNode) -> None:
-        """Forget every failure that was seen, with nobody drained and everybody where they were at first, at full weight.
+        """Forget every failure that was seen, with nobody drained but those that stand by, and everybody where they were at
+        first, at full weight.
 
         Returns when every instance is in use, or its checks had the time to be good. Raises NodeError as `drain` does.
         """
         with self._one_at_a_time:
             self._must_run(node)
             was, self._servers = self._servers, dict(self._first_servers)
-            if any(replace(was[name], drained=False) != server for name, server in self._servers.items()):
+            if any(replace(was[name], drained=server.drained) != server for name, server in self._servers.items()):
                 # A name is only looked up at the start of a process, and a round with other weights is not cut short.
                 self._reload(node)
-            for name in self._servers:
+            for name, server in self._servers.items():
+                if server.drained:
+                    self._tell(f"set server {_BACKEND}/{name} state maint")
+                    continue
                 self._tell(f"set server {_BACKEND}/{name} state ready")
                 if self.settings.checks:
                     # As if its last checks had been good; the next ones still have their say.
                     self._tell(f"set server {_BACKEND}/{name} health up")
             self._write(node)
-            self._wait_in_use(self._servers)
+            self._wait_in_use([name for name, server in self._servers.items() if not server.drained])
 
     def statistics(self, node: HaproxyNode) -> Mapping[str, Any]:
         """What it counted itself since its process began, by instance. Raises NodeError when it does not answer.

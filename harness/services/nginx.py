@@ -30,6 +30,7 @@ from harness.services._asking import answers_well
 from harness.services._balancing import (
     CLIENT_HEADER,
     DOCKER_DNS,
+    NO_STANDBY,
     READY_NAME,
     Drained,
     Secure,
@@ -103,9 +104,11 @@ class NginxService:
         port: int,
         upstreams: Mapping[str, tuple[str, int]],
         secure: Secure | None = None,
+        standby: Mapping[str, tuple[str, int]] = NO_STANDBY,
     ) -> None:
         """`port`: where the harness reaches it on loopback; `secure`: where it answers https, if it does. `upstreams` are all instances by name, each with the host
-        and port the balancer uses; those outside `settings.pool` are never sent a request.
+        and port the balancer uses; those outside `settings.pool` are never sent a request, and those of `standby` none until
+        `switch`.
 
         Raises:
             BadInput: the pool is empty, or names an instance that is not there.
@@ -115,9 +118,10 @@ class NginxService:
         self.port = port
         self.secure = secure
         self._place = place
-        self._known = tuple(upstreams)
-        self._pool = self._first_pool = pool_of(settings, upstreams)
-        self._drained: frozenset[str] = frozenset()
+        self._known = (*upstreams, *standby)
+        self._first_pool: Mapping[str, tuple[str, int]] = {**pool_of(settings, upstreams), **standby}
+        self._pool: Mapping[str, tuple[str, int]] = self._first_pool
+        self._drained = self._standby = frozenset(standby)
         self._one_at_a_time = threading.Lock()
 
     @classmethod
@@ -130,6 +134,7 @@ class NginxService:
         port: int,
         upstreams: Mapping[str, tuple[str, int]],
         secure: Secure | None = None,
+        standby: Mapping[str, tuple[str, int]] = NO_STANDBY,
     ) -> Self:
         """A process of this machine. `program` is the nginx to run. Raises as the constructor does."""
         place = Place(
@@ -143,7 +148,7 @@ class NginxService:
             tls_listen=f"{_HOST}:{secure.port}" if secure is not None else "",
             certificate=str(secure.certificate) if secure is not None else "",
         )
-        return cls(settings, place=place, port=port, upstreams=upstreams, secure=secure)
+        return cls(settings, place=place, port=port, upstreams=upstreams, secure=secure, standby=standby)
 
     @classmethod
     def in_container(
@@ -250,6 +255,20 @@ class NginxService:
             with self._one_at_a_time:
                 self._apply(node, pool=self._pool, drained=self._drained - {name})
 
+    def switch(
+        self, names: Collection[str], node: NginxNode, *, checked: bool = True, within_seconds: float = 10.0
+    ) -> Drained:
+        """Send everything to these instances and nothing new to any other, in one step. Returns as `drain` does, and raises
+        as it does. `checked` makes no difference: it has no checks of its own."""
+        del checked
+        began = clock.now()
+        for name in names:
+            must_know(name, self._known)
+        with self._one_at_a_time:
+            old = self._apply(node, pool=self._pool, drained=frozenset(self._pool) - frozenset(names))
+            gone = self._wait_gone(node, old, within_seconds=within_seconds)
+        return Drained(old_workers_gone=gone, seconds=clock.now() - began)
+
     def move(self, name: str, address: tuple[str, int], node: NginxNode) -> None:
         """Reach `name` at another address from now on. Returns when the new workers serve. Raises as `drain` does."""
         must_know(name, self._known)
@@ -270,9 +289,9 @@ class NginxService:
             return f"{len(workers_among(node.processes()) - before)} new workers serve in place of {len(before)}"
 
     def reset(self, node: NginxNode) -> None:
-        """As `reload`, with nobody drained and everybody where they were at first."""
+        """As `reload`, with nobody drained but those that stand by, and everybody where they were at first."""
         with self._one_at_a_time:
-            self._apply(node, pool=self._first_pool, drained=frozenset())
+            self._apply(node, pool=self._first_pool, drained=self._standby)
 
     def statistics(self, node: NginxNode) -> Mapping[str, Any]:
         """Nothing: the open-source nginx does not tell what it thinks of its upstreams."""

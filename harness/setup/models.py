@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
+from signal import Signals
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import (
@@ -154,6 +155,19 @@ LoneOrTextList = Annotated[
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
 ]
 Seconds = Annotated[float, Above(0, because=_TIME)]
+ExitCodes = Annotated[
+    tuple[Annotated[int, Between(0, 255, because="no process ends with another")], ...],
+    OneOrMore(because="no end would be well"),
+    BeforeValidator(listed(lone=lambda value: isinstance(value, int) and not isinstance(value, bool))),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 0, "maximum": 255},
+                {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 255}},
+            ]
+        }
+    ),
+]
 Statuses = Annotated[
     tuple[Annotated[int, Between(100, 599, because="HTTP has no other status")], ...],
     BeforeValidator(listed(lone=_is_status)),
@@ -338,6 +352,13 @@ class App(_Table):
         description="A path whose answer comes bit by bit over {seconds}, to have downloads under way.",
         examples=["/download?seconds={seconds}"],
     )
+    longest_seconds: Annotated[float, Between(0.5, 30, because="it is waited for while an instance stops")] | None = (
+        Field(
+            default=None,
+            description="How long the longest honest request takes, such as an upload or an export; it is made of app.slow.",
+            examples=[8],
+        )
+    )
     overloaded_at: Annotated[int, Between(1, 1_000, because="so many requests are made at once")] | None = Field(
         default=None,
         description="How many requests one instance works on at once before it answers that it is overloaded, with 503 or "
@@ -359,11 +380,22 @@ class App(_Table):
     stop_within_seconds: Seconds = Field(
         default=10.0, description="How long an instance may take to stop before it is killed."
     )
+    stop_exit_codes: ExitCodes | None = Field(
+        default=None,
+        description="The exit codes of an instance that stopped well; 128 and the number of a signal for one that ended it. Not "
+        "given: 0, and 128 and the number of app.stop_signal.",
+        examples=[[0, 143]],
+    )
     forwarded: UrlPath | None = Field(
         default=None,
         description="A path that answers with a JSON object of what the application believes of the request: client (the "
         "address it came from) and proto (https or http); peer and real_ip are looked at where they are told.",
         examples=["/forwarded"],
+    )
+    assets: UrlPath | None = Field(
+        default=None,
+        description="A page whose stylesheets, scripts and images are asked for as well, by the names it gives them.",
+        examples=["/login"],
     )
     instance_header: HeaderName | None = Field(
         default=None,
@@ -392,6 +424,12 @@ class App(_Table):
         examples=[{"path": "/live"}],
     )
 
+    events: UrlPath | None = Field(
+        default=None,
+        description="A path that answers with server-sent events to whoever asks, and goes on for as long as the instance does.",
+        examples=["/events"],
+    )
+
     _names: tuple[str, ...] = PrivateAttr(default=())
 
     @property
@@ -404,6 +442,13 @@ class App(_Table):
         named = self.model_copy(update={"instances": len(names)})
         named._names = names
         return named
+
+    @property
+    def good_exit_codes(self) -> tuple[int, ...]:
+        """Those of an instance that stopped well; one that a signal ended has 128 and its number."""
+        if self.stop_exit_codes is not None:
+            return self.stop_exit_codes
+        return (0, 128 + Signals[self.stop_signal])
 
     @property
     def ready_path(self) -> str:
@@ -872,22 +917,34 @@ class Journey(_Table):
 class Rollout(_Table):
     """How a new version replaces the old."""
 
-    kind: Literal["rolling", "all-at-once"] = Field(
-        default="rolling", description="One instance at a time, or all of them together."
+    kind: Literal["rolling", "all-at-once", "blue-green"] = Field(
+        default="rolling",
+        description="One instance at a time; all of them together; or a second set of them beside the first, to which the "
+        "balancer is switched.",
     )
     drain: Literal["balancer-first", "on-unready", "none"] = Field(
         default="balancer-first",
         description="Who knows first that an instance will stop: the balancer; the instance, whose ready path then "
-        "says no; or nobody.",
+        "says no; or nobody. Of blue-green the set that was left is kept until it has answered all it had, or with none removed "
+        "at once.",
     )
     gate: Literal["ready", "none"] = Field(
         default="ready",
-        description="Whether the next instance waits until the last one is ready. none: only for pause_seconds.",
+        description="Whether the next instance waits until the last one is ready, and a switch until the other set is. none: "
+        "only for pause_seconds.",
     )
     pause_seconds: Annotated[float, AtLeast(0, because="nobody waits for less than nothing")] = Field(
         default=0.0,
         description="How long to wait before the next instance, as a script with a sleep does.",
         examples=[10],
+    )
+    batch: Annotated[int, AtLeast(1, because="nobody is replaced by nobody")] = Field(
+        default=1, description="How many instances a rolling rollout replaces at the same time."
+    )
+    at_least: Annotated[int, AtLeast(1, because="with nobody in use nobody is served")] | None = Field(
+        default=None,
+        description="How many instances must be in use at any moment of a rollout, for the load there is. Not given: all but one.",
+        examples=[3],
     )
     env: Texts = Field(
         default_factory=dict,
