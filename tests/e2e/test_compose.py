@@ -173,7 +173,6 @@ def states(engine: Any, project: str) -> dict[str, str]:
     return {each.id: each.status for each in containers}
 
 
-@pytest.mark.judged
 def test_a_project_that_runs(harness: Harness, engine: Any, env: Env, running: str, nothing_left: Check) -> None:
     """It is judged and left as it was: the same containers, all of them running."""
     before = states(engine, running)

@@ -19,7 +19,6 @@ pytestmark = pytest.mark.timeout(240)
 VERIFY = ("verify", "--platform", "docker", "--only", "session.every-instance")
 
 
-@pytest.mark.judged
 def test_two_runs_at_once_both_pass(harness: Harness, engine: Any, nothing_left: Check) -> None:
     """They share no port, no address, no network and no container, also with the same seed in the same minute."""
     runs = [harness.start(*VERIFY, "--json", "--seed", "7", env=dict(engine.environment)) for _ in range(2)]

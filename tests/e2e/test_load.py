@@ -158,7 +158,6 @@ def test_load_that_is_killed(harness: Harness) -> None:
     )
 
 
-@pytest.mark.judged
 def test_two_workers_on_the_setups_network(harness: Harness, engine: Any, nothing_left: Check) -> None:
     """Locust's image beside the setup: a master as a container, and a service of workers that have the file from it."""
     ended = harness(

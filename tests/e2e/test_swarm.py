@@ -74,7 +74,6 @@ def a_swarm(client: Any) -> Iterator[None]:
             client.swarm.leave(force=True)
 
 
-@pytest.mark.judged
 @pytest.mark.usefixtures("as_before")
 def test_a_swarm_that_was_there_is_kept(harness: Harness, engine: Any) -> None:
     """A run uses it and takes everything of its own with it."""
