@@ -292,7 +292,8 @@ class Cluster:
                     node=layout.balancer_node.name,
                     injected=injected,
                     effective=effective,
-                    healing=clock.now(),
+                    # There is nothing to heal: it is over when new processes serve.
+                    healing=clock.now() if effective is None else effective,
                     healed=effective,
                     proof=proof,
                 )

@@ -24,7 +24,7 @@ from harness.layouts import Instance
 from harness.listening import EventListener, Listener
 from harness.model import Look
 from harness.platforms import Node, Stoppable
-from harness.visitors import Browsing, Visitors
+from harness.visitors import Visitors
 from harness.waiting import wait_until
 
 __all__ = ["Stopping"]
@@ -34,6 +34,7 @@ _PAGE_EVERY_SECONDS = 0.04
 _KEPT_CONNECTIONS = 4
 _TIMEOUT_SECONDS = 5.0
 _WATCHED_WITHIN_SECONDS = 5.0
+_TOLD_WITHIN_SECONDS = 10.0
 _STREAM_ENDS_WITHIN_SECONDS = 1.0
 _SLOW_PER_SECOND = 10.0
 _STREAMS = 3
@@ -71,25 +72,19 @@ class Stopping:
         self._cluster = cluster
         self._visitors = visitors
         self._random = random
+        self._told: set[str] = set()
 
     def two_instances(self) -> tuple[Instance, Instance]:
         """Two different ones, chosen by the seed."""
         one, other = self._random.sample(self._cluster.instances, 2)
         return one, other
 
-    @contextmanager
-    def work_at(self, watched: Instance, loaded: Instance) -> Iterator[Browsing]:
-        """Requests of a second each at the one, and the longest there are at the other, until the block is left."""
-        with (
-            self._visitors.longest_requests_at(loaded, per_second=_SLOW_PER_SECOND),
-            self._visitors.slow_requests_at(watched, per_second=_SLOW_PER_SECOND) as traffic,
-        ):
-            yield traffic
+    def stop_both(self, watched: Instance, loaded: Instance, *, after_seconds: float) -> None:
+        """Tell both to stop at the same time, when they have had work for a while.
 
-    def stop_both(self, watched: Instance, loaded: Instance) -> None:
-        """Tell both to stop at the same time: the one is asked again and again meanwhile, the other has streams open.
-
-        The second is left alone where the setup names neither long work nor streams. Both are started again.
+        The one has requests of a second each, and is asked again and again while it goes; the other has the longest requests
+        there are, and streams. It is left alone where the setup names neither. No work is given any more once both were told, and
+        both are started again.
 
         Raises:
             NothingTested: nobody could be connected to a stream.
@@ -97,6 +92,10 @@ class Stopping:
         """
         app = self._cluster.setup.app
         with ExitStack() as stack:
+            work = stack.enter_context(ExitStack())
+            work.enter_context(self._visitors.longest_requests_at(loaded, per_second=_SLOW_PER_SECOND))
+            traffic = work.enter_context(self._visitors.slow_requests_at(watched, per_second=_SLOW_PER_SECOND))
+            traffic.run_for(seconds=after_seconds)
             watch = stack.enter_context(_Watch(self._cluster, watched))
             listeners: list[Listener | EventListener] = []
             for _ in range(_STREAMS):
@@ -108,13 +107,20 @@ class Stopping:
             if listeners or app.longest_seconds is not None:
                 stops.append(lambda: self._stop(loaded, then=lambda: self._look_at_streams(loaded, listeners)))
             with ThreadPoolExecutor(len(stops), "stops") as pool:
-                for each in [pool.submit(stop) for stop in stops]:
-                    each.result()
+                ends = [pool.submit(stop) for stop in stops]
+                with suppress(WaitTimeout):
+                    wait_until(
+                        lambda: len(self._told) == len(stops) or any(end.done() for end in ends),
+                        within_seconds=_TOLD_WITHIN_SECONDS,
+                        because="both should be told to stop",
+                    )
+                work.close()
+                for end in ends:
+                    end.result()
 
     def _stop(self, instance: Instance, *, then: Callable[[], None]) -> None:
         """`then`: done when it has ended, and before it is started again."""
-        told = _ToldStop(lambda: self._note("told", instance, {}))
-        with self._cluster.inject(told, on=instance):
+        with self._cluster.inject(_ToldStop(lambda: self._is_told(instance)), on=instance):
             app, node = self._cluster.setup.app, instance.node
             value = {
                 "exit_code": node.exit_code,
@@ -124,6 +130,10 @@ class Stopping:
             }
             self._note("exit", instance, value)
             then()
+
+    def _is_told(self, instance: Instance) -> None:
+        self._note("told", instance, {})
+        self._told.add(instance.name)
 
     def _look_at_streams(self, instance: Instance, listeners: Sequence[Listener | EventListener]) -> None:
         for listener in listeners:

@@ -29,8 +29,8 @@ def looked_after(record_once: Callable[[str, Callable[[Scene], None]], History])
     def story(scene: Scene) -> None:
         victim = scene.any_instance()
         scene.visitors.log_in(count=12)
-        # Every eleventh request beside 100 a second: taken in turn they reach each of two to ten instances.
-        with scene.visitors.browsing(slow_per_second=10, slow_seconds=0.6) as traffic:
+        # Nine under way at each on average: that there is none at one of them is then out of the question, however it is chosen.
+        with scene.visitors.browsing(slow_per_second=15 * len(scene.cluster.names), slow_seconds=0.6) as traffic:
             traffic.run_for(seconds=1)
             with scene.cluster.taken_out(victim):
                 traffic.run_for(seconds=0.7)

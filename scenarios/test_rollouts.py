@@ -111,11 +111,9 @@ def told_to_stop(record_once: Callable[[str, Callable[[Scene], None]], History])
     """Two instances are told to stop: one has short requests and is watched, the other its longest ones, and streams."""
 
     def story(scene: Scene) -> None:
-        watched, loaded = scene.stopping.two_instances()
         scene.visitors.arrive(count=10)
-        with scene.stopping.work_at(watched, loaded) as traffic:
-            traffic.run_for(seconds=1)
-            scene.stopping.stop_both(watched, loaded)
+        watched, loaded = scene.stopping.two_instances()
+        scene.stopping.stop_both(watched, loaded, after_seconds=1)
 
     return record_once("told-to-stop", story)
 

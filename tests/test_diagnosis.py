@@ -1733,9 +1733,9 @@ STOPPING = [
     Row(
         "refused with the signal, and what was in flight was cut as well",
         held(stops.DRAIN, stops.stopped(ready=lambda at: 200 if at < stops.TOLD else None)),
-        {"listener-closed-with-signal": POSSIBLE},
+        {"exit-at-once": CERTAIN, "listener-closed-with-signal": POSSIBLE},
         also=[{"InFlightFinishes": in_flight()["InFlightFinishes"] | {"victim": "app-1"}}],
-        against="it cut what was in flight as well",
+        told="app-1 cut 5 of 5 requests of a second as well",
     ),
     Row(
         "kept connections are just ended",
@@ -1752,9 +1752,9 @@ STOPPING = [
     Row(
         "everything in flight is given up",
         held(stops.LONG, stops.stopped(long=stops.long_ones(3.0), codes={"app-2": 1}, gone={"app-2": 3.0})),
-        {"finish-time-too-short": POSSIBLE},
+        {"exit-at-once": CERTAIN, "finish-time-too-short": POSSIBLE},
         also=[in_flight()],
-        against="cut requests of a second as well",
+        told="cut 5 of 5 requests of a second as well",
     ),
     Row(
         "killed before the longest was finished",

@@ -206,7 +206,22 @@ def _cut_in_flight(case: Case) -> tuple[Mapping[str, Any], list[str]] | None:
                 f"{cut} requests were cut at instances that were being stopped",
                 f"asked directly, {other['victim']} cut {other['cut']} of {other['in_flight']} in flight",
             ]
+        if other.get("cut") and (told := _stopped_alike(case)):
+            return other, [
+                told,
+                f"{other['victim']} cut {other['cut']} of {other['in_flight']} requests of a second as well",
+            ]
     return None
+
+
+def _stopped_alike(case: Case) -> str:
+    """What else an instance does that does not finish what it has, told to stop at the same time; empty for nothing."""
+    long, drain = case.evidence("LongRequestsFinish"), case.evidence("DrainsInOrder")
+    if long.get("cut"):
+        return f"{long['cut']} of {long['in_flight']} requests that take {long['longest_seconds']:g} s were cut"
+    if "refused-early" in drain.get("broken", ()):
+        return f"{drain['victim']} refused connections after it had said {drain['unready_times']} times that it is not ready"
+    return ""
 
 
 def not_drained(case: Case) -> Cause | None:
