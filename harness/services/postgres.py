@@ -43,7 +43,7 @@ _SUPERUSER = "postgres"
 _USER = "app"
 _DATABASE = "app"
 _CONTAINER_PORT = 5432
-_IN_MEMORY = "/var/lib/harness-postgres"
+_DATA = "/var/lib/harness-postgres"
 
 _LAYOUT: Final = 1
 """Raised when what is kept in a cached data directory changes, so that older ones are not used."""
@@ -213,12 +213,11 @@ class PostgresContainer(PostgresAccess):
                 "POSTGRES_USER": _USER,
                 "POSTGRES_PASSWORD": password,
                 "POSTGRES_DB": _DATABASE,
-                # In a place that no image keeps in a volume, so that nothing is left of it; and nothing waits for a disk
-                # that is thrown away.
-                "PGDATA": f"{_IN_MEMORY}/data",
+                # In a place that no image keeps in a volume, so that nothing is left of it. Not in memory: that is gone when
+                # the container stops, and what a database holds must be there when it is started again.
+                "PGDATA": f"{_DATA}/data",
                 "POSTGRES_INITDB_ARGS": "--no-sync",
             },
-            tmpfs=() if settings.durable else (_IN_MEMORY,),
             container_port=_CONTAINER_PORT,
             port=port,
             is_ready=self._lets_us_in,
