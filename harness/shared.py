@@ -288,20 +288,23 @@ class Shared:
             because="the balancer should know how every instance is",
         )
 
-    def numbers_of_their_own(self, *, people_each: int) -> Mapping[str, str]:
-        """So many people on each instance, who have logged in there, each with the name of a number that nobody else raises."""
+    def numbers_of_their_own(self, *, people_each: int, browsers_each: int) -> Mapping[str, str]:
+        """So many people on each instance, who have logged in there, each in so many browsers; each browser with the name of a
+        number that nobody else raises."""
         homes = [name for name in self._cluster.names for _ in range(people_each)]
         people = self._visitors.newcomers(len(homes))
         self._visitors.perform([task for pair in zip(people, homes, strict=True) for task in _arrive(*pair)])
-        return {person: new_record(self._random) for person in people}
+        browsers = self._visitors.copies_of(people * browsers_each)
+        return {browser: new_record(self._random) for browser in browsers}
 
     def raise_once(self, numbers: Mapping[str, str]) -> None:
-        """Everybody raises their own number once, through the balancer, all at the same time."""
+        """Each browser raises its own number once, through the balancer, all at the same time: so many that also who goes by what
+        is in flight gives some to an instance that does not answer."""
         tasks = [Task(who, "tally", BALANCER, stream="sent-once", record=number) for who, number in numbers.items()]
         self._tell("tally", "total", tasks, self._visitors.perform(tasks))
 
     def count_raises(self, numbers: Mapping[str, str]) -> None:
-        """Everybody raises their own number twice more, through an instance, one time after the other: that tells how often it had
+        """Each browser raises its own number twice more, through an instance, one time after the other: that tells how often it had
         been raised before, also by what was still under way the first time."""
         names = self._cluster.names
         for _ in range(2):

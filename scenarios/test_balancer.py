@@ -82,7 +82,7 @@ def test_the_balancer_knows_how_instances_are(scene: Scene, judge: Judge) -> Non
 def test_what_is_sent_once_is_done_once(scene: Scene, judge: Judge) -> None:
     """What is sent once has one effect at most, also when the instance that got it stops answering."""
     victim = scene.any_instance()
-    numbers = scene.shared.numbers_of_their_own(people_each=8)
+    numbers = scene.shared.numbers_of_their_own(people_each=4, browsers_each=8)
     with scene.cluster.inject(Hang(), on=victim):
         scene.shared.raise_once(numbers)
     scene.shared.count_raises(numbers)
