@@ -15,7 +15,7 @@ from harness.waiting import wait_until
 Check = Callable[[], None]
 
 # Boot takes a second, the first faults come after ten: most moments of interest lie early.
-MOMENTS = [round(0.05 + 14 * Random(41907 + number).random() ** 2, 2) for number in range(10)]
+MOMENTS = [round(0.05 + 14 * Random(41907 + number).random() ** 2, 2) for number in range(6)]
 
 
 def run_until(harness: Harness, moment: float, number: signal.Signals) -> int:
@@ -37,7 +37,7 @@ def test_ctrl_c(harness: Harness, nothing_left: Check, moment: float) -> None:
     nothing_left()
 
 
-@pytest.mark.parametrize("moment", MOMENTS[:3])
+@pytest.mark.parametrize("moment", MOMENTS[:2])
 def test_sigterm(harness: Harness, nothing_left: Check, moment: float) -> None:
     """As for Ctrl-C."""
     assert run_until(harness, moment, signal.SIGTERM) in (143, -signal.SIGTERM)
