@@ -253,7 +253,11 @@ def _parser() -> argparse.ArgumentParser:
         "mutants", help="break the reference setup on purpose: is each fault caught and named?"
     )
     mutants.add_argument(
-        "--only", action="append", default=[], metavar="NAME", help="only mutants that match; repeatable"
+        "--only",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only mutants that match, or all but !NAME; repeatable",
     )
     mutants.add_argument(
         "--platform",

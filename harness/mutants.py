@@ -140,13 +140,22 @@ class Score:
 def load_mutants(only: Sequence[str] = (), *, platform: str | None = None) -> tuple[Mutant, ...]:
     """Every mutant, or those shown on one platform, in the order of numbers, and of ids where these are the same.
 
+    `only`: those that match one of these names (`session-*`), but none of those that begin with `!`.
+
     Raises:
         BadInput: a name matches none.
     """
     every = sorted(
         (_read(path) for path in assets.path(_FOLDER).glob("*.toml")), key=lambda mutant: (mutant.number, mutant.id)
     )
-    named = [mutant for mutant in every if not only or any(fnmatchcase(mutant.id, name) for name in only)]
+    wanted = [name for name in only if not name.startswith("!")]
+    left_out = [name.removeprefix("!") for name in only if name.startswith("!")]
+    named = [
+        mutant
+        for mutant in every
+        if (not wanted or any(fnmatchcase(mutant.id, name) for name in wanted))
+        and not any(fnmatchcase(mutant.id, name) for name in left_out)
+    ]
     if not named:
         raise BadInput(f"no mutant matches {', '.join(only)}: known are {', '.join(mutant.id for mutant in every)}")
     chosen = [mutant for mutant in named if platform is None or platform in mutant.on]

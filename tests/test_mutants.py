@@ -136,12 +136,17 @@ def test_what_is_not_built_is_not_built() -> None:
 
 
 def test_mutants_are_chosen_by_name_or_glob() -> None:
-    """Some by a glob, one by its name, in the order of their numbers; a name that fits none lists those there are."""
+    """Some by a glob, one by its name, some left out, in the order of their numbers; a name that fits none lists those there are."""
     assert [mutant.id for mutant in load_mutants(["secret-*", "session-in-memory"])] == [
         "session-in-memory",
         "secret-per-instance",
         "secret-at-boot",
     ]
+    assert [mutant.id for mutant in load_mutants(["secret-*", "!*-at-boot"])] == ["secret-per-instance"]
+    assert {mutant.id for mutant in MUTANTS} - {mutant.id for mutant in load_mutants(["!secret-*"])} == {
+        "secret-per-instance",
+        "secret-at-boot",
+    }
     with pytest.raises(BadInput, match=r"no mutant matches sesion-\*: known are session-in-memory, secret-per"):
         load_mutants(["sesion-*"])
 
