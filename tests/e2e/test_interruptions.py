@@ -15,7 +15,7 @@ from harness.waiting import wait_until
 Check = Callable[[], None]
 
 # Boot takes a second, the first faults come after ten: most moments of interest lie early.
-MOMENTS = [round(0.05 + 14 * Random(41907 + number).random() ** 2, 2) for number in range(6)]
+MOMENTS = [round(0.05 + 14 * Random(41907 + number).random() ** 2, 2) for number in range(5)]
 
 
 def run_until(harness: Harness, moment: float, number: signal.Signals) -> int:
