@@ -70,7 +70,7 @@ e2e-engine: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest tests/e2e -m 'engine and not judged' --durations 10
 
 e2e-rest: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest tests/e2e -m 'not engine and not judged' --durations 10
+	$(BIN)/python -m pytest tests/e2e -m 'not engine and not judged' --numprocesses 2 --dist loadfile --durations 10
 
 e2e-judged-processes: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest tests/e2e -m 'judged and not engine' --numprocesses 2 --dist load --durations 10
