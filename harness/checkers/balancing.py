@@ -22,6 +22,7 @@ from harness.checkers.measures import (
     late_ones,
     percentile,
     probe_interval,
+    through_balancer,
     touching,
     was_in_flight,
     was_sent,
@@ -42,10 +43,6 @@ _OF_WAITING = ("timeout", "unsent")
 def _reload_of(history: History) -> FaultWindow | None:
     """The last reload of the balancer that was ordered."""
     return next((fault for fault in reversed(history.faults) if fault.fault == _RELOAD), None)
-
-
-def _through_balancer(history: History) -> list[Operation]:
-    return [op for op in history.operations if op.via == "balancer"]
 
 
 def _by_connection(operations: Sequence[Operation]) -> dict[str, int]:
@@ -93,7 +90,7 @@ class ReloadCostsNothing:
         if window is None:
             return Verdict.inconclusive("the balancer was not reloaded", guards=["the balancer was not reloaded"])
         order = window.injected
-        operations = [op for op in _through_balancer(history) if op.stream != DOWNLOAD]
+        operations = [op for op in through_balancer(history) if op.stream != DOWNLOAD]
         end = max([op.answered if op.answered is not None else op.due for op in operations], default=order) + 1.0
         judged = touching(operations, start=order, end=end, timeout_seconds=timeout_of(history))
         requests = [op for op in judged if was_sent(op)]
@@ -208,7 +205,7 @@ class DownloadsAreFinished:
             why = "the balancer was not reloaded" if window is None else "the reload was ordered, and had no effect"
             return Verdict.inconclusive(why, guards=[why])
         order, effect = window.injected, window.effective
-        operations = _through_balancer(history)
+        operations = through_balancer(history)
         downloads = [op for op in operations if op.stream == DOWNLOAD]
         # Under way until it had taken effect: what ended before was no business of the old processes.
         those = [
@@ -292,7 +289,7 @@ class DrainedIsLeftAlone:
             return Verdict.inconclusive("nobody was taken out", guards=["nobody was taken out"])
         node, order, back = steps["drain"].node, steps["drain"].at, steps["enable"].at
         done = _done(steps, within_seconds=self.within_seconds)
-        operations = [op for op in _through_balancer(history) if was_sent(op)]
+        operations = [op for op in through_balancer(history) if was_sent(op)]
         meanwhile = [op for op in operations if op.sent is not None and done <= op.sent < back]
         given = [op for op in meanwhile if node in op.attempts or op.instance == node]
         there = [op for op in operations if _was_there(op, node, order, timeout_seconds=timeout_of(history))]
@@ -302,7 +299,7 @@ class DrainedIsLeftAlone:
         before = sum(op.instance == node and op.available and op.due < order for op in operations)
         after = sum(op.instance == node and op.available and op.due >= back for op in operations)
         failed_before = sum(not op.available and op.due < order and op not in cut for op in operations)
-        every = _through_balancer(history)
+        every = through_balancer(history)
         late = late_ones(every, after_seconds=self.late_after_seconds)
         was_late = len(late) > self.late_share * len(every)
         guards = [late_in_words(late, every, self.late_after_seconds)] if was_late else []
@@ -402,7 +399,7 @@ class LateJoinerIsNotFlooded:
             why = "nobody joined late" if fault is None or fault.healed is not None else f"{fault.node} never came back"
             return Verdict.inconclusive(why, guards=[why])
         node, ready, end = fault.node, fault.healed, fault.healed + self.window_seconds
-        operations = [op for op in _through_balancer(history) if was_sent(op)]
+        operations = [op for op in through_balancer(history) if was_sent(op)]
         given = [
             op for op in operations if op.sent is not None and ready <= op.sent < end and first_choice(op) is not None
         ]
@@ -417,7 +414,7 @@ class LateJoinerIsNotFlooded:
             flooded += own > allowed
             if own > most:
                 most, most_allowed = own, allowed
-        every = _through_balancer(history)
+        every = through_balancer(history)
         late = late_ones(every, after_seconds=self.late_after_seconds)
         quick = [op for op in given if op.available and op.stream != SLOW and op.answered is not None]
         before = sum(op.instance == node and op.available and op.due < fault.injected for op in operations)

@@ -16,7 +16,14 @@ from typing import Any
 
 from harness.checkers import bounds
 from harness.checkers.evidence import examples, listed, plural, rounded
-from harness.checkers.measures import InFlight, first_choice, mean_in_flight, who_is_not_told
+from harness.checkers.measures import (
+    InFlight,
+    first_choice,
+    mean_in_flight,
+    through_balancer,
+    was_sent,
+    who_is_not_told,
+)
 from harness.checkers.statistics import (
     binomial_critical,
     binomial_tail,
@@ -44,8 +51,8 @@ def sample_for_completeness(instances: int, *, chance: float) -> int:
     return math.ceil(math.log(chance / instances) / math.log(1.0 - 1.0 / instances))
 
 
-def _through_balancer(history: History) -> list[Operation]:
-    return [op for op in history.operations if op.via == "balancer" and op.error != "unsent"]
+def _sent_through_balancer(history: History) -> list[Operation]:
+    return list(filter(was_sent, through_balancer(history)))
 
 
 def _answered_by(operations: Sequence[Operation], connection: Connection) -> dict[str, int]:
@@ -69,7 +76,7 @@ class EveryInstanceGetsTraffic:
     chance: float = bounds.MISSED_BY_CHANCE
 
     def check(self, history: History) -> Verdict:
-        operations = _through_balancer(history)
+        operations = _sent_through_balancer(history)
         answered = [op for op in operations if op.available]
         strange = [op for op in answered if op.instance not in history.instances]
         by_instance = {name: sum(op.instance == name for op in answered) for name in history.instances}
@@ -149,7 +156,7 @@ class SharesFitTheAlgorithm:
     addresses: int = bounds.ADDRESSES
 
     def check(self, history: History) -> Verdict:
-        operations = _through_balancer(history)
+        operations = _sent_through_balancer(history)
         algorithm = str(history.setup.get("algorithm", "unknown"))
         counts = Counter(choice for op in operations if (choice := first_choice(op)) is not None)
         evidence: dict[str, Any] = {

@@ -31,6 +31,7 @@ from harness.checkers.measures import (
     may_have_tried,
     percentile,
     probe_interval,
+    through_balancer,
     time_to_recover,
     touching,
     tries_are_not_told,
@@ -189,7 +190,7 @@ class _Loss:
         self._effect = fault.effective if fault.effective is not None else fault.injected
         self._moves = kind_of(fault) == "new-address"
         self._workers = max(1, int(history.setup.get("balancer_workers", 1)))
-        operations = [op for op in history.operations if op.via == "balancer"]
+        operations = through_balancer(history)
         end = fault.healed if fault.healed is not None else max([op.due for op in operations], default=0.0) + 1.0
         timeout = timeout_of(history)
         self._late = late_ones(operations, after_seconds=rule.late_after_seconds)
@@ -487,7 +488,7 @@ class VictimRejoins:
             never = f"{fault.node} never came back"
             return Verdict.inconclusive(never, guards=[never], fault=fault.fault, victim=fault.node)
         ready = fault.healed
-        operations = [op for op in history.operations if op.via == "balancer" and was_sent(op)]
+        operations = list(filter(was_sent, through_balancer(history)))
         since = [op for op in operations if op.due >= ready]
         early = [op for op in operations if op.due < ready and answered_on_return(op, fault)]
         failed = [op for op in [*early, *since] if not op.available]

@@ -32,6 +32,7 @@ __all__ = [
     "mean_in_flight",
     "percentile",
     "probe_interval",
+    "through_balancer",
     "time_to_recover",
     "touching",
     "tries_are_not_told",
@@ -93,6 +94,11 @@ def percentile(values: Iterable[float], share: float) -> float | None:
 def is_write(op: Operation) -> bool:
     """Whether sending it twice may have its effect twice, so that nobody may try it again."""
     return op.method.upper() in _NON_IDEMPOTENT
+
+
+def through_balancer(history: History) -> list[Operation]:
+    """What was asked of the balancer, and not of an instance directly; also what was not sent."""
+    return [op for op in history.operations if op.via == "balancer"]
 
 
 def was_sent(op: Operation) -> bool:

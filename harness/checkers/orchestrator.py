@@ -29,6 +29,7 @@ from harness.checkers.measures import (
     gap_within,
     late_ones,
     probe_interval,
+    through_balancer,
     touching,
     was_in_flight,
     was_sent,
@@ -90,7 +91,7 @@ class _Healing:
     def __init__(self, rule: LostReplicaIsReplaced, history: History, fault: FaultWindow) -> None:
         self._rule, self._fault = rule, fault
         self._effect = fault.effective if fault.effective is not None else fault.injected
-        asked = [op for op in history.operations if op.via == "balancer"]
+        asked = through_balancer(history)
         sent = [op for op in asked if was_sent(op)]
         self._late = late_ones(asked, after_seconds=rule.late_after_seconds)
         self._asked = len(asked)
@@ -200,7 +201,7 @@ class _Cost:
         self, history: History, *, begin: float, longest_gap: float, late_share: float, late_after: float
     ) -> None:
         self._begin, self._longest_gap, self._late_share, self._late_after = begin, longest_gap, late_share, late_after
-        operations = [op for op in history.operations if op.via == "balancer"]
+        operations = through_balancer(history)
         last = max([op.answered if op.answered is not None else op.due for op in operations], default=begin)
         judged = touching(operations, start=begin, end=last + 1.0, timeout_seconds=timeout_of(history))
         self._judged = judged
@@ -355,7 +356,7 @@ class _Scaled:
             late_share=rule.late_share,
             late_after=rule.late_after_seconds,
         )
-        self._sent = [op for op in history.operations if op.via == "balancer" and was_sent(op)]
+        self._sent = list(filter(was_sent, through_balancer(history)))
         self._last = max([op.due for op in self._sent], default=self._begin)
         steps: dict[str, list[RolloutStep]] = {}
         for step in sorted(history.rollout, key=lambda step: step.at):
@@ -580,7 +581,7 @@ class _TakenBack:
         )
         ends = [step.at for step in history.rollout if step.step == "end" and step.at >= begin]
         self._end = max(ends, default=None)
-        sent = [op for op in history.operations if op.via == "balancer" and was_sent(op)]
+        sent = list(filter(was_sent, through_balancer(history)))
         self._before = [op for op in sent if op.due < begin]
         self._after = [op for op in sent if self._end is not None and op.due >= self._end]
         self._during = [op for op in sent if op.due >= begin and (self._end is None or op.due < self._end)]

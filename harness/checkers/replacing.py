@@ -20,6 +20,7 @@ from harness.checkers.measures import (
     gap_within,
     late_ones,
     probe_interval,
+    through_balancer,
     touching,
     was_in_flight,
     who_is_not_told,
@@ -171,7 +172,7 @@ class _Seen:
 
     def __init__(self, rule: SwitchCostsNothing, history: History, begin: float, switches: list[_Switch]) -> None:
         self._rule, self._history, self._begin, self._switches = rule, history, begin, switches
-        operations = [op for op in history.operations if op.via == "balancer"]
+        operations = through_balancer(history)
         last = max([op.answered if op.answered is not None else op.due for op in operations], default=begin)
         judged = touching(operations, start=begin, end=last + 1.0, timeout_seconds=timeout_of(history))
         self._judged = judged

@@ -30,6 +30,7 @@ from harness.checkers.measures import (
     late_ones,
     percentile,
     probe_interval,
+    through_balancer,
     touching,
     was_in_flight,
     who_is_not_told,
@@ -160,7 +161,7 @@ class _Seen:
     def __init__(self, rule: RolloutCostsNothing, history: History, begin: float) -> None:
         self._rule, self._history, self._begin = rule, history, begin
         self._ends = [step.at for step in history.rollout if step.step == "end"]
-        operations = [op for op in history.operations if op.via == "balancer"]
+        operations = through_balancer(history)
         # The last answer may come long after the last step: what is under way then is judged as well.
         last = max([op.answered if op.answered is not None else op.due for op in operations], default=begin)
         self._end = self._ends[-1] if self._ends else last

@@ -10,7 +10,7 @@ from typing import Any
 from harness.checkers import bounds
 from harness.checkers.evidence import done_to, examples, listed, milliseconds, plural, rounded
 from harness.checkers.guards import late_as_evidence, late_in_words
-from harness.checkers.measures import error_class, error_classes, late_ones, may_have_tried, was_sent
+from harness.checkers.measures import error_class, error_classes, late_ones, may_have_tried, through_balancer, was_sent
 from harness.model import Answer, FaultWindow, History, Look, Operation, Outcome, Verdict
 
 __all__ = ["BalancerSeesTheTruth", "BoundPeopleMove", "BurstIsForgotten", "SentOnce"]
@@ -349,7 +349,7 @@ class BoundPeopleMove:
         if window is None or window.effective is None:
             return Verdict.inconclusive("no instance was lost", guards=["no instance was lost"])
         victim, died = window.node, window.effective
-        operations = [op for op in history.operations if op.via == "balancer"]
+        operations = through_balancer(history)
         owners = _owners(operations, until=window.injected)
         bound = [who for who, names in owners.items() if set(names) == {victim}]
         elsewhere = [who for who, names in owners.items() if len(names) == 1 and victim not in names]
