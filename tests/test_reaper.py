@@ -249,7 +249,7 @@ def test_without_proc_leases_and_ps_must_do(record: Record, word: str, monkeypat
     if shutil.which("ps") is None:
         pytest.skip("no ps here")
     monkeypatch.setattr(processes, "_PROC", Path("/no/proc"))
-    node = start("import os, signal; os.fork(); print(1, flush=True); signal.pause()", word)
+    node = start("import os, signal; os.fork() and print(1, flush=True); signal.pause()", word)
     seen = record._replace(started=0, boot=processes.boot_id(), leases=(lease_of(node),))
     done = clean_up(seen, trust_old_groups=True)
     assert done.killed[:1] == ("app-1",)
