@@ -5,11 +5,9 @@ from __future__ import annotations
 from math import comb
 from random import Random
 from statistics import median
-from typing import ClassVar
 
 import pytest
 
-from harness.load.complaints import Complaints, complaint_in
 from harness.load.scaling import Interval, Level, Usage, find_knee, median_interval, saturation
 from harness.load.seconds import Counted, Seconds, percentile_of
 
@@ -137,42 +135,6 @@ def test_failures_and_complaints_come_before_processors() -> None:
     found = saturation(limited, balancer="nginx", stores=[], balancer_cores=2)
     assert found.what == "connections"
     assert "worker_connections" in found.sentence
-
-
-@pytest.mark.parametrize(
-    ("line", "told"),
-    [
-        ("2026/11/30 [alert] 7#7: 1024 worker_connections are not enough", "worker_connections"),
-        ("FATAL:  sorry, too many clients already", "max_connections"),
-        ("OSError: [Errno 24] Too many open files", "descriptors"),
-        ("psycopg_pool.PoolTimeout: couldn't get a connection after 30.00 sec", "pool"),
-        ("GET /too/many 200", None),
-    ],
-)
-def test_complaints_in_logs(line: str, told: str | None) -> None:
-    """In our words: nothing that an application wrote is shown."""
-    found = complaint_in(line)
-    assert found is None if told is None else told in str(found)
-
-
-def test_a_complaint_is_heard_once() -> None:
-    """From one look to the next, each once for each node."""
-
-    class Node:
-        name = "postgres"
-        said: ClassVar[list[str]] = []
-
-        def last_log_lines(self, count: int = 10) -> list[str]:
-            return self.said[-count:]
-
-    node = Node()
-    complaints = Complaints([node])
-    assert complaints.new() == ()
-    node.said += ["03:00:01 sorry, too many clients already", "03:00:02 sorry, too many clients already"]
-    assert complaints.new() == ("postgres: too many clients already (max_connections of Postgres)",)
-    assert complaints.new() == ()
-    node.said += ["all is well", "03:00:09 sorry, too many clients already"]
-    assert len(complaints.new()) == 1
 
 
 # -- seconds -----------------------------------------------------------------------------------------------------------

@@ -154,6 +154,17 @@ class Case:
         """Sessions that were known again after every instance had been started anew."""
         return sum(seen.get("pairs_kept", 0) for seen in self.elsewhere("SessionsSurviveRestart"))
 
+    # -- what nodes wrote to their logs -----------------------------------------------------------------------
+
+    @property
+    def complaints(self) -> Iterator[Mapping[str, Any]]:
+        """What nodes complained of while instances failed people in the scenario of this finding."""
+        return (
+            look.value
+            for look in self.looks
+            if look.what == "complaints" and look.value["scenario"] == self.finding.scenario
+        )
+
     # -- what instances say of themselves ---------------------------------------------------------------------
 
     @property

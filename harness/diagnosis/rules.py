@@ -17,6 +17,7 @@ from harness.diagnosis import (
     session_rules,
     shutdown_rules,
     state_rules,
+    store_rules,
     traffic_rules,
 )
 from harness.diagnosis.case import Case
@@ -36,6 +37,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
             orchestrator_rules,
             edge_rules,
             state_rules,
+            store_rules,
             balancer_rules,
             shutdown_rules,
             replacing_rules,

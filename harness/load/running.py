@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 
 from harness import __version__, clock, engine, images
 from harness.cluster import Cluster
+from harness.complaints import Complaints
 from harness.errors import BadInput, HarnessError
 from harness.layouts import Choice, RunnableNode
-from harness.load.complaints import Complaints
 from harness.load.generator import Generator, containers, need_locust, processes
 from harness.load.page import to_page
 from harness.load.people import Plan
@@ -29,6 +29,7 @@ from harness.load.scaling import Level, Usage, find_knee, median_interval, satur
 from harness.load.seconds import Counted, Seconds, percentile_of
 from harness.load.settings import LoadSettings
 from harness.load.usage import Sampler
+from harness.model import ComplaintKind
 from harness.platforms import Measurable
 from harness.ports import PortLeases
 from harness.reporting import Redactor, View, shown_path, write_text
@@ -49,6 +50,8 @@ _LEAST_WARM_UP_SECONDS = 1.0
 _WITH_CONTAINERS = ("docker", "swarm")
 _CAN_DRAIN = ("native", "docker")
 _ROUNDS = 2
+_LIMITS = (ComplaintKind.DATABASE_FULL, ComplaintKind.POOL_EMPTY, ComplaintKind.LIMIT)
+"""Complaints that say what a curve is bounded by."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -388,7 +391,7 @@ def _visit(
             balancer.drain(each.name, node)
     drained.clear()
     drained.update(each.name for each in instances[level:])
-    complaints.new()
+    complaints.pass_over()
     warm_up = warm_up_seconds(loaded.settings.run_seconds)
     begin = math.ceil(clock.wall().timestamp() + warm_up)
     windows = max(1, int((loaded.settings.run_seconds - warm_up) / _WINDOW_SECONDS))
@@ -400,7 +403,7 @@ def _visit(
         names=tuple(each.name for each in serving),
         begin=begin,
         windows=windows,
-        complaints=complaints.new(),
+        complaints=tuple(f"{name}: {each.words}" for name, each in complaints.new() if each.kind in _LIMITS),
     )
 
 

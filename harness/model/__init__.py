@@ -8,6 +8,7 @@ from __future__ import annotations
 from harness.model.facts import (
     UNNAMED,
     Answer,
+    ComplaintKind,
     Connection,
     FaultWindow,
     History,
@@ -26,6 +27,7 @@ __all__ = [
     "Answer",
     "Cause",
     "Checker",
+    "ComplaintKind",
     "Confidence",
     "Connection",
     "FaultWindow",

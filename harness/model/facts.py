@@ -10,6 +10,7 @@ from typing import Any
 __all__ = [
     "UNNAMED",
     "Answer",
+    "ComplaintKind",
     "Connection",
     "FaultWindow",
     "History",
@@ -56,6 +57,21 @@ class Connection(StrEnum):
 
     FRESH = "fresh"
     REUSED = "reused"
+
+
+class ComplaintKind(StrEnum):
+    """What servers and clients complain of in their logs."""
+
+    DATABASE_FULL = "database-full"
+    """The database allows no more connections."""
+    POOL_EMPTY = "pool-empty"
+    """Every connection of an instance's own pool is in use."""
+    DATABASE_AWAY = "database-away"
+    """The database is not reached, or lets nobody in."""
+    STORE_AWAY = "store-away"
+    """The same of the session store."""
+    LIMIT = "limit"
+    """Any other limit of connections."""
 
 
 # Looked up a million times where a long run is judged, and the lookup in an enumeration costs more than the rest.
