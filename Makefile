@@ -8,7 +8,7 @@ SETUP ?= fixtures/setups/reference.toml
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := verify
-.PHONY: constraints verify test processes beside-processes beside-judged unit e2e e2e-engine e2e-rest e2e-judged-processes e2e-judged-containers scenarios scenarios-nginx scenarios-haproxy images containers containers-nginx containers-haproxy containers-swarm mutants containers-mutants check fix clean bench balancers guide_verdict sample
+.PHONY: constraints verify test processes beside-processes beside-an-engine beside-judged unit e2e e2e-engine e2e-rest e2e-judged-processes e2e-judged-containers scenarios scenarios-nginx scenarios-haproxy images containers containers-nginx containers-haproxy containers-swarm mutants containers-mutants check fix clean bench balancers guide_verdict sample
 
 # Two stamps: to verify needs no linter, and a newcomer should not wait for one.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -27,12 +27,12 @@ constraints: $(VENV)/.installed-dev
 verify: $(VENV)/.installed
 	$(BIN)/harness verify $(SETUP)
 
-# Two streams, since there may be but two cores. What judges setups of processes under traffic has the cores first (`LATER` gives
-# way to it); what only starts and stops things, or starts nothing, is done beside it. What judges setups in containers has the
+# A few streams, since there may be but two cores. What judges setups of processes under traffic has the cores first (`LATER` gives
+# way to it); what only starts and stops things, and mostly waits for them, or starts nothing, is done beside it. What judges setups in containers has the
 # machine for itself: an engine shares the cores among all containers as if they were one process.
 LATER := nice -n 10
 test:
-	$(MAKE) --jobs 2 --output-sync=target processes beside-processes
+	$(MAKE) --jobs 3 --output-sync=target processes beside-processes beside-an-engine
 	$(MAKE) --jobs 2 --output-sync=target e2e-judged-processes beside-judged
 	$(MAKE) e2e-judged-containers
 	$(MAKE) containers-haproxy
@@ -51,8 +51,10 @@ processes:
 
 beside-processes:
 	$(LATER) $(MAKE) check
-	$(LATER) $(MAKE) images
 	$(LATER) $(MAKE) unit
+
+beside-an-engine:
+	$(LATER) $(MAKE) images
 	$(LATER) $(MAKE) e2e-engine
 
 beside-judged:
@@ -79,21 +81,19 @@ e2e-judged-containers: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest tests/e2e -m 'judged and engine' --durations 10
 
 # Every promise is judged natively and in containers, behind nginx and behind HAProxy, with TLS and without, but not in each
-# combination of these: all of them in containers behind HAProxy, and natively by the twins of the mutants; what a balancer and
-# TLS have a part in natively behind nginx with TLS; behind HAProxy with TLS, and in containers behind nginx, what differs there.
-OF_BALANCERS := $(addprefix --promise ,'instances.*' session.every-instance 'session.survives-*' isolation.identity 'distribution.*' \
-	'failover.*' 'rollout.*' 'shutdown.*' 'lb.*' 'health.*' post.exactly-once ws.fanout 'tls.*' 'headers.*' 'edge.*')
+# combination of these: all of them in containers behind HAProxy, and natively by the twins of the mutants; with TLS, and in
+# containers behind nginx, what differs there.
 OF_TLS := $(addprefix --promise ,instances.answer session.every-instance cookie.flags distribution.complete failover.kill rollout.rolling \
-	lb.reload 'tls.*' 'headers.*' 'edge.*')
+	shutdown.streams lb.reload lb.kill ws.fanout 'tls.*' 'headers.*' 'edge.*')
 OF_CONTAINERS := $(addprefix --promise ,instances.answer session.every-instance distribution.complete failover.kill failover.partition \
-	failover.new-address rollout.rolling lb.reload)
+	failover.new-address rollout.rolling lb.reload lb.kill)
 
 # The reference setup itself is the healthy twin of most mutants, and judged by as much.
 scenarios:
 	$(MAKE) --jobs 2 --output-sync=target scenarios-nginx scenarios-haproxy
 
 scenarios-nginx: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest scenarios --setup fixtures/setups/reference-tls.toml $(OF_BALANCERS)
+	$(BIN)/python -m pytest scenarios --setup fixtures/setups/reference-tls.toml $(OF_TLS)
 
 scenarios-haproxy: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest scenarios --setup fixtures/setups/reference-haproxy-tls.toml $(OF_TLS)
