@@ -51,6 +51,17 @@ Recorder = Callable[[FaultWindow | RolloutStep | Look], None]
 """Where the cluster writes down what it did and saw; the caller knows which scenario it belongs to."""
 
 
+@dataclass(frozen=True, eq=False)
+class BalancerNode:
+    """The balancer, as something that can be broken."""
+
+    node: RunnableNode
+
+    @property
+    def name(self) -> str:
+        return self.node.name
+
+
 @dataclass(eq=False)
 class Cluster:
     """The nodes of one setup and what can be done to them."""
@@ -94,6 +105,18 @@ class Cluster:
         if self.layout.database is None:
             raise HarnessError("this setup has no database that the harness may stop or empty")
         return self.layout.database
+
+    @property
+    def balancer(self) -> BalancerNode:
+        """The balancer: for scenarios that break it."""
+        return BalancerNode(self.layout.balancer_node)
+
+    @property
+    def nodes(self) -> tuple[RunnableNode, ...]:
+        """All that run, or may: stores, balancer, instances and those that stand by."""
+        stores = (each.node for each in self.layout.stores)
+        instances = (*self.instances, *self.layout.standby)
+        return (*stores, self.layout.balancer_node, *(instance.node for instance in instances))
 
     @property
     def pool(self) -> tuple[str, ...]:
@@ -215,7 +238,7 @@ class Cluster:
     # -- breaking ---------------------------------------------------------------------------------------------
 
     @contextmanager
-    def inject(self, fault: Fault, *, on: Instance | Database) -> Iterator[None]:
+    def inject(self, fault: Fault, *, on: Instance | Database | BalancerNode) -> Iterator[None]:
         """Break one node for the length of the block; it is ready again, asked directly, when the block is left.
 
         Raises:
@@ -592,7 +615,7 @@ class Cluster:
             self._given_up = True
             if self.replicas is not None:
                 self.replicas.give_up()
-            for node in self._nodes():
+            for node in self.nodes:
                 if node.is_running() and not layout.borrowed:
                     node.kill()
             raise
@@ -630,11 +653,6 @@ class Cluster:
                     list(pool.map(end, group))
         if problems:
             raise ExceptionGroup("some nodes could not be stopped", problems)
-
-    def _nodes(self) -> tuple[RunnableNode, ...]:
-        stores = (each.node for each in self.layout.stores)
-        instances = (*self.instances, *self.layout.standby)
-        return (*stores, self.layout.balancer_node, *(instance.node for instance in instances))
 
     def _on_all(self, act: Callable[[Instance], _Result]) -> list[_Result]:
         with ThreadPoolExecutor(max(1, len(self.instances)), "instances") as pool:

@@ -668,6 +668,16 @@ _ALL = (
         guide=_DEPLOYMENT,
     ),
     Promise(
+        id="lb.kill",
+        sentence="When the balancer dies and is started again, people are served again, and are still logged in.",
+        measured="the balancer is killed under traffic, and started again as whoever keeps it running would (balancer.restart)",
+        bound=bounds.BALANCER_IN_WORDS,
+        broken_by="a balancer that nobody starts again, or only after a while; or one that knew alone who belongs where",
+        remedy="have it started again at once when it dies: balancer.restart (systemd: Restart=always, RestartSec=; containers: "
+        "restart: unless-stopped); a second balancer with a floating address where no second may be lost",
+        guide=_ORCHESTRATION,
+    ),
+    Promise(
         id="health.lb-view",
         sentence="What the balancer thinks of each instance is true, also when one has died, and when it is back.",
         measured="the balancer's own word on each instance (HAProxy: its runtime socket) beside the answers of the instances themselves, "

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from random import Random
 
 from harness import clock
+from harness.checkers import bounds
 from harness.cluster import Cluster
 from harness.edge import Edge
 from harness.errors import HarnessError
@@ -68,6 +69,13 @@ class Scene:
     def versions(self) -> Versions:
         """The old version and the new one beside each other."""
         return Versions(cluster=self.cluster, visitors=self.visitors, random=self.random)
+
+    @property
+    def balancer_away_seconds(self) -> float:
+        """How long a balancer that died is away, as the setup says (balancer.restart); but no longer than a verdict needs."""
+        balancer = self.cluster.setup.balancer
+        longest = bounds.BALANCER_SECONDS + 1.0
+        return longest if balancer.restart == "none" else min(balancer.restart_delay_seconds, longest)
 
     def any_instance(self) -> Instance:
         """One instance of the balancer's pool, chosen by the seed."""

@@ -17,6 +17,7 @@ from typing import Any
 
 from harness import __version__, clock
 from harness.cluster import Cluster, boot
+from harness.complaints import Complaints
 from harness.diagnosis import diagnose, promise_in_own_words
 from harness.errors import HarnessError, NodeNeverReady, NothingTested
 from harness.journeys import compile_journeys
@@ -84,6 +85,8 @@ class Verification:
         self._note = ""
         self._redactor = Redactor()
         self._node_seconds: dict[str, float] = {}
+        self._listened: set[str] = set()
+        self._complaints = Complaints(())
         self._known: tuple[Mapping[str, tuple[str, int]], Mapping[str, str]] = {}, {}
         self.workspace: Workspace
         self.cluster: Cluster
@@ -137,6 +140,7 @@ class Verification:
             self._view.up(self.cluster.up_seconds)
             self.cluster.recorder = self._write_down
             self._platform_facts = self.cluster.layout.facts
+            self._complaints = Complaints(self.cluster.nodes)
             self.traffic = self._new_traffic()
             self.traffic.start()
             stack.callback(self.traffic.close)
@@ -282,6 +286,8 @@ class Verification:
             "capacity": dict(setup.app.capacity),
             "sticky_address": balancer.sticky_address,
             "reload": balancer.reload,
+            "restart": balancer.restart,
+            "restart_delay_seconds": balancer.restart_delay_seconds,
             "reload_patience_seconds": balancer.reload_patience_seconds,
             "keepalive_seconds": balancer.keepalive_seconds if balancer.keepalive else None,
             "rate_limit": None if setup.app.rate_limit is None else setup.app.rate_limit.model_dump(mode="json"),
@@ -300,6 +306,7 @@ class Verification:
     def scene(self, name: str) -> Scene:
         """Begin a scenario: a cluster in its known good state, and nobody logged in."""
         self.cluster.return_to_known_good()
+        self._complaints.pass_over()
         self._current = name
         self._note = ""
         self.journal.append(
@@ -331,13 +338,23 @@ class Verification:
                 with suppress(NodeNeverReady):
                     # An instance that does not come back is the setup's own doing: the history says so, for a checker.
                     story(scene)
-                self._told[name] = scene.history
+                history = self._told[name] = scene.history
+                self._listen(history)
             except HarnessError as problem:
                 self._told[name] = problem
         told = self._told[name]
         if isinstance(told, HarnessError):
             raise told
         return told
+
+    def _listen(self, history: History) -> None:
+        """Write down what nodes complain of, where the application failed people in the scenario that is over."""
+        name = history.scenario
+        if name != self._current or name in self._listened:
+            return
+        self._listened.add(name)
+        if (look := self._complaints.about(history)) is not None:
+            self.journal.append_fact(name, look)
 
     def test_begins(self) -> None:
         """From now on time is spent on what the next finding is about."""
@@ -347,6 +364,7 @@ class Verification:
 
     def judge(self, promise: str, checkers: Sequence[Checker], history: History) -> Finding:
         """Judge a history, and write down how, so that it can be judged again."""
+        self._listen(history)
         finding = replace(judged(promise, checkers, history), seconds=clock.now() - self._test_began)
         self.journal.append(judge_record(promise, checkers, history))
         self._findings.append(finding)

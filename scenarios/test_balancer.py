@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from harness.checkers import (
+    BalancerComesBack,
     BalancerSeesTheTruth,
     BoundPeopleMove,
     DownloadsAreFinished,
@@ -62,6 +63,19 @@ def test_a_reload_costs_nobody_a_request(looked_after: History, judge: Judge) ->
 def test_a_reload_cuts_no_download(looked_after: History, judge: Judge) -> None:
     """A download that is under way when the balancer is reloaded comes to its end."""
     judge(DownloadsAreFinished(), of=looked_after)
+
+
+@pytest.mark.promise("lb.kill")
+def test_people_are_served_when_the_balancer_is_back(scene: Scene, judge: Judge) -> None:
+    """When the balancer dies and is started again, people are served again, and are still logged in."""
+    scene.visitors.log_in(count=12)
+    with scene.visitors.browsing() as traffic:
+        traffic.run_for(seconds=1)
+        with scene.cluster.inject(Kill(), on=scene.cluster.balancer):
+            traffic.run_for(seconds=scene.balancer_away_seconds)
+        traffic.run_for(seconds=2)
+
+    judge(BalancerComesBack())
 
 
 @pytest.mark.promise("health.lb-view")

@@ -7,8 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from harness.checkers import DownloadsAreFinished, DrainedIsLeftAlone, LateJoinerIsNotFlooded, ReloadCostsNothing
-from harness.model import Checker, Connection, FaultWindow, History, Operation
+from harness.checkers import (
+    BalancerComesBack,
+    DownloadsAreFinished,
+    DrainedIsLeftAlone,
+    LateJoinerIsNotFlooded,
+    ReloadCostsNothing,
+)
+from harness.model import Answer, Checker, Connection, FaultWindow, History, Operation
 from tests.checker_histories import (
     APPS,
     FAIL,
@@ -211,10 +217,87 @@ def test_evidence_counts_what_was_seen() -> None:
     assert op().instance in APPS
 
 
-@pytest.mark.parametrize("checker", [RELOADS, DOWNLOADS, DRAINS])
+@pytest.mark.parametrize("checker", [RELOADS, DOWNLOADS, DRAINS, BalancerComesBack()])
 def test_it_can_be_judged_again(checker: Checker) -> None:
     """The same record gives the same verdict."""
     assert checker.check(HEALTHY) == checker.check(HEALTHY)
+
+
+# -- the death of the balancer ----------------------------------------------------------------------------------------
+
+DEATH = fault("kill", "nginx", injected=2.0, effective=2.01, healing=2.3, healed=2.35)
+
+
+def lost(window: FaultWindow | None = DEATH, *, back: float = 2.4, end: float = 5.0) -> History:
+    """The balancer dies at 2 seconds; from then until `back` every request is refused."""
+    browse = traffic(0, end)
+    given = [
+        replace(failed(o.due, error="refused", stream=o.stream, visitor=o.visitor), attempts=(), sent=o.due)
+        if 2.0 <= o.due < back
+        else o
+        for o in browse
+    ]
+    return history(
+        given,
+        faults=[] if window is None else [window],
+        paces=[pace("browse", rate=100, begin=0, end=end, planned=len(browse))],
+        setup={"timeout_seconds": 5.0, "pool": list(APPS)},
+    )
+
+
+def away(seconds: float) -> FaultWindow:
+    return replace(DEATH, healing=2.0 + seconds, healed=2.1 + seconds)
+
+
+def logged_out(o: Operation) -> Operation:
+    return (
+        replace(o, answer=Answer.LOGGED_OUT, error="logged-out", status=303) if o.due > 3 and o.visitor == "v2" else o
+    )
+
+
+def given_to_others(o: Operation) -> Operation:
+    return replace(o, instance="app-1", attempts=("app-1",)) if o.due > 2.4 and o.instance == "app-3" else o
+
+
+def nobody_says_who(o: Operation) -> Operation:
+    return replace(o, instance=None, attempts=())
+
+
+@pytest.mark.parametrize(
+    ("record", "expected", "said"),
+    [
+        (lost(), PASS, "people were served again 408 ms after the death of nginx, 40 of 300 requests had failed"),
+        # Whoever kept the address answered meanwhile.
+        (lost(back=2.0), PASS, "0 of 300 requests had failed"),
+        (lost(away(4.9), back=6.9, end=9.0), PASS, "served again 4.9 s after"),
+        (lost(away(5.9), back=7.9, end=10.0), FAIL, "served again 5.9 s after the death of nginx (5 s are allowed)"),
+        (lost(away(6.0), back=9.0, end=9.0), FAIL, "nobody was served for 7.0 s"),
+        # It was there soon, and served nobody.
+        (lost(back=8.0, end=10.0), FAIL, "served again 6.0 s after"),
+        (lost(back=4.0, end=4.0), INCONCLUSIVE, "it was watched for 2.0 s only"),
+        (doctored(lost(), logged_out), FAIL, "1 of 20 people were logged out by the death of nginx"),
+        (doctored(lost(), given_to_others), FAIL, "app-3 answered nobody after nginx was back"),
+        (doctored(lost(), nobody_says_who), PASS, "served again"),
+        (
+            lost(end=2.9),
+            INCONCLUSIVE,
+            "only 49 answers since people were served again (20 for each instance are needed)",
+        ),
+        (without(lost(), lambda o: o.due < 1.9), INCONCLUSIVE, "only 10 answers before its death (20 are needed)"),
+        (lost(None), INCONCLUSIVE, "the balancer was not killed"),
+        (lost(fault("kill", "app-1", injected=2.0)), INCONCLUSIVE, "the balancer was not killed"),
+        (lost(replace(DEATH, effective=None)), INCONCLUSIVE, "lived on"),
+        (late(lost(), 3.0), INCONCLUSIVE, "too busy for the rate"),
+        (late(lost(back=8.0, end=10.0), 3.0), INCONCLUSIVE, "too busy for the rate"),
+        # That nobody was there who could have answered is not the rig's doing.
+        (late(lost(away(6.0), back=8.0, end=10.0), 3.0), FAIL, "served again"),
+    ],
+)
+def test_the_death_of_the_balancer(record: History, expected: str, said: str) -> None:
+    """People are served again in time, by everybody, as who they were."""
+    verdict = BalancerComesBack().check(record)
+    assert status_of(verdict) == expected
+    assert said in verdict.measured
 
 
 # -- an instance that joins late --------------------------------------------------------------------------------------

@@ -540,6 +540,22 @@ def test_what_went_wrong_is_one_sentence(err: str, problem: str) -> None:
     assert Said(1, "", err).problem == problem
 
 
+@pytest.mark.parametrize(
+    ("told", "restarts"),
+    [
+        ({}, False),
+        ({"restart": "no"}, False),
+        ({"restart": "unless-stopped"}, True),
+        ({"restart": "on-failure:3"}, True),
+        ({"deploy": {"restart_policy": {}}}, True),
+        ({"restart": "always", "deploy": {"restart_policy": {"condition": "none"}}}, False),
+    ],
+)
+def test_whether_a_service_is_started_again(told: Mapping[str, Any], restarts: bool) -> None:
+    """By default it is not."""
+    assert project({"lb": {"image": "nginx", **told}}).services["lb"].restarts is restarts
+
+
 def test_variables_nobody_set_are_known() -> None:
     """An empty secret is a likely reason when instances do not start."""
     line = 'time="x" level=warning msg="The \\"SESSION_KEY\\" variable is not set. Defaulting to a blank string."\n'

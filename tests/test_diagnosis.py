@@ -876,12 +876,81 @@ LOSING = [
     Row("the same, told by shares", UNEVEN, {"instance-not-in-pool": CERTAIN}, also=[ALIVE], facts=TWO),
     Row("nobody knows the pool", NOTHING_FOR_3, {"instance-not-in-pool": LIKELY}, also=[ALIVE]),
     Row("in the pool, and left out", NOTHING_FOR_3, {}, also=[ALIVE], facts=ALL),
-    Row("down", NOTHING_FOR_3, {}, also=[health(app_1=200, app_2=200, app_3=None)]),
+    Row(
+        "down",
+        NOTHING_FOR_3,
+        {"instance-down": CERTAIN},
+        also=[health(app_1=200, app_2=200, app_3=503)],
+        told="app-3: status 503",
+    ),
+    Row(
+        "one is down, and one is left out",
+        {"EveryInstanceGetsTraffic": {"missing": ["app-2", "app-3"]}},
+        {"instance-not-in-pool": LIKELY, "instance-down": LIKELY},
+        also=[health(app_1=200, app_2=200, app_3=None)],
+    ),
     Row(
         "uneven, and everybody has some",
         {"SharesFitTheAlgorithm": {"counts": {"app-1": 700, "app-2": 9}}},
         {},
         facts=TWO,
+    ),
+]
+
+
+def complains(
+    kind: str, *nodes: str, failed: Mapping[str, int] | None = None, broken: Sequence[str] = (), scenario: str = "s"
+) -> list[Look]:
+    value = {
+        "scenario": scenario,
+        "instances": list(APPS),
+        "heard": {kind: {node: ["the words of it"] for node in nodes}},
+        "failed": {"app-2": 40} if failed is None else failed,
+        "broken": list(broken),
+    }
+    return [look("complaints", "", value=value, status=None)]
+
+
+REFUSING = everywhere(lambda home, asked: True)
+STORES = [
+    Row(
+        f"instances failed people, and one complains: {kind}",
+        REFUSING,
+        {cause: CERTAIN},
+        looks=complains(kind, "app-2"),
+        told="app-2 wrote: the words of it",
+    )
+    for kind, cause in (
+        ("store-away", "session-store-not-reached"),
+        ("database-away", "database-not-reached"),
+        ("database-full", "database-connections-used-up"),
+        ("pool-empty", "pool-used-up"),
+    )
+] + [
+    Row(
+        "a server says it of itself",
+        REFUSING,
+        {"database-connections-used-up": CERTAIN},
+        looks=complains("database-full", "postgres", failed={"app-1": 2, "app-3": 1}),
+        told="postgres wrote: the words of it\n3 requests failed at app-1 (2) and app-3 (1)",
+    ),
+    Row(
+        "others failed people too, and complain of nothing",
+        REFUSING,
+        {"session-store-not-reached": LIKELY},
+        looks=complains("store-away", "app-2", failed={"app-1": 3, "app-2": 3}),
+        against="app-1 failed people too, and complained of nothing",
+    ),
+    Row("it complains, and others failed people", REFUSING, {}, looks=complains("store-away", "app-1")),
+    Row("a limit of another kind", REFUSING, {}, looks=complains("limit", "app-2")),
+    Row("in another scenario", REFUSING, {}, looks=complains("store-away", "app-2", scenario="t")),
+    Row("the store was taken away", REFUSING, {}, looks=complains("store-away", "app-2", broken=["redis"])),
+    Row("it was cut off itself", REFUSING, {}, looks=complains("store-away", "app-2", broken=["app-2"])),
+    Row(
+        "another one was cut off",
+        REFUSING,
+        {"session-store-not-reached": CERTAIN},
+        looks=complains("store-away", "app-2", broken=["app-1"]),
     ),
 ]
 
@@ -1483,6 +1552,50 @@ def reload(failed: int = 40, **errors: int) -> Evidence:
     return {"ReloadCostsNothing": seen | {"proof": "it ended with exit code 0, and was started anew"}}
 
 
+def balancer_lost(*broken: str, started: float, recover: float | None, watched: float = 8.0) -> Evidence:
+    """The balancer died, and people were not served for long."""
+    seen = {"node": "nginx", "failed": 300, "started_seconds": started, "recover_seconds": recover}
+    return {"BalancerComesBack": seen | {"watched_seconds": watched, "broken": list(broken or ["not-served"])}}
+
+
+KEPT = {"restart": "any", "restart_delay_seconds": 10.0}
+ENTRANCE_LOST = [
+    Row(
+        "nobody starts the balancer again",
+        balancer_lost(started=6.0, recover=6.2),
+        {"balancer-not-restarted": CERTAIN},
+        facts={"restart": "none", "restart_delay_seconds": 0.1},
+        told="nginx was away for 6.0 s, and 300 requests failed",
+    ),
+    Row(
+        "it is started again, but late",
+        balancer_lost(started=6.0, recover=6.2),
+        {"balancer-restarted-late": CERTAIN},
+        facts=KEPT,
+        told="balancer.restart_delay_seconds is 10",
+    ),
+    Row(
+        "and was not seen to serve",
+        balancer_lost(started=6.0, recover=None),
+        {"balancer-restarted-late": CERTAIN},
+        facts=KEPT,
+        told="people were not served for 8.0 s",
+    ),
+    Row(
+        "it was there soon, and served nobody",
+        balancer_lost(started=0.3, recover=6.2),
+        {},
+        facts={"restart": "any", "restart_delay_seconds": 0.1},
+    ),
+    Row(
+        "people were logged out, and nobody starts it again",
+        balancer_lost("session-lost", started=0.3, recover=0.5),
+        {},
+        facts={"restart": "none", "restart_delay_seconds": 10.0},
+    ),
+]
+
+
 def downloads(cut: int = 5, longest: float | None = 1.0, **errors: int) -> Evidence:
     """Downloads under way at a reload were cut."""
     seen = {"under_way": 7, "cut": cut, "errors": errors or {"truncated": cut}, "longest_seconds": longest}
@@ -1895,6 +2008,8 @@ ROWS = [
     *LOOKED_AFTER,
     *SHARED_OUT,
     *BEHIND,
+    *STORES,
+    *ENTRANCE_LOST,
 ]
 each_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.what)
 
@@ -1980,6 +2095,7 @@ OF_BALANCERS |= {
     "BurstIsForgotten": upstream.burst(),
     "BoundPeopleMove": upstream.bound(),
     "LateJoinerIsNotFlooded": balancing.joined(),
+    "BalancerComesBack": balancing.lost(),
 }
 """What is done to the balancer is not among everything that can be done to single instances."""
 OF_THEIR_OWN = {

@@ -43,6 +43,11 @@ CAUSE = Cause(
                 "instance a service of its own"
             ),
         ),
+        ('balancer.restart is "none"', "its service has no `restart:` in the compose file"),
+        (
+            'balancer.restart = "any": have whoever keeps it running start it again',
+            "have whoever keeps it running start it again",
+        ),
         ('the same store: app.env.REDIS_URL = "{redis.url}", or', "the same store: REDIS_URL in its environment, or"),
     ],
 )

@@ -7,6 +7,7 @@ missing. Must not: import anything but `harness.model` and the standard library,
 from __future__ import annotations
 
 from harness.checkers.balancing import (
+    BalancerComesBack,
     DownloadsAreFinished,
     DrainedIsLeftAlone,
     LateJoinerIsNotFlooded,
@@ -62,6 +63,7 @@ from harness.checkers.upstream import BalancerSeesTheTruth, BoundPeopleMove, Bur
 __all__ = [
     "AssetsAreEverywhere",
     "BadVersionIsTakenBack",
+    "BalancerComesBack",
     "BalancerSeesTheTruth",
     "BootsTogether",
     "BoundPeopleMove",

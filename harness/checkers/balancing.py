@@ -1,4 +1,5 @@
-"""What looking after the balancer costs people: a reload under traffic, and an instance that is taken out and put back there."""
+"""What looking after the balancer costs people: a reload under traffic, an instance that is taken out and put back there, its
+own death."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.checkers import bounds
-from harness.checkers.evidence import examples, failure_times, milliseconds, plural, rounded
+from harness.checkers.evidence import examples, failure_times, listed, milliseconds, plural, rounded
 from harness.checkers.failover import timeout_of
 from harness.checkers.guards import late_as_evidence, late_in_words
 from harness.checkers.measures import (
@@ -23,15 +24,23 @@ from harness.checkers.measures import (
     percentile,
     probe_interval,
     through_balancer,
+    time_to_recover,
     touching,
     was_in_flight,
     was_sent,
     who_is_not_told,
 )
 from harness.checkers.statistics import zero_failures_in_words
-from harness.model import Connection, FaultWindow, History, Operation, RolloutStep, Verdict
+from harness.model import Answer, Connection, FaultWindow, History, Operation, RolloutStep, Verdict
 
-__all__ = ["DOWNLOAD", "DownloadsAreFinished", "DrainedIsLeftAlone", "LateJoinerIsNotFlooded", "ReloadCostsNothing"]
+__all__ = [
+    "DOWNLOAD",
+    "BalancerComesBack",
+    "DownloadsAreFinished",
+    "DrainedIsLeftAlone",
+    "LateJoinerIsNotFlooded",
+    "ReloadCostsNothing",
+]
 
 DOWNLOAD = "download"
 """The stream of answers that come bit by bit."""
@@ -251,6 +260,102 @@ class DownloadsAreFinished:
         return Verdict.passed(
             f"{len(those)} of {plural(len(those), 'download')} under way came to their end, the last "
             f"{milliseconds(max(finished, default=0.0))} after the reload was ordered",
+            **evidence,
+        )
+
+
+@dataclass(frozen=True)
+class BalancerComesBack:
+    """When the balancer dies and is started again, people are served again, by every instance, and are still logged in.
+
+    Expects: one fault window on a node that is no instance; open-loop operations through the balancer before, meanwhile and
+    afterwards, by people who are logged in.
+
+    Evidence (seconds count from its death): `node`, `recover_seconds` (None: not seen), `started_seconds` (until it was started
+    again), `ready_seconds` (until it answered, asked directly; None: never), `watched_seconds`, `meanwhile` and `failed` (requests),
+    `errors`, `answered_by` {instance: answers since people were served again}, `silent` [instances], `logged_out` (people),
+    `broken` ["not-served", "silent-instance", "session-lost"], `proof`, `late`, `late_share`, `guards`, `examples`.
+    """
+
+    within_seconds: float = bounds.BALANCER_SECONDS
+    each_phase: int = bounds.EACH_PHASE
+    late_share: float = bounds.LATE_SHARE
+    late_after_seconds: float = bounds.LATE_AFTER_SECONDS
+
+    def check(self, history: History) -> Verdict:
+        window = next((fault for fault in history.faults if fault.node not in history.instances), None)
+        if window is None or window.effective is None:
+            why = "the balancer was not killed" if window is None else "the balancer was to be killed, and lived on"
+            return Verdict.inconclusive(why, guards=[why])
+        death = window.injected
+        operations = sorted(through_balancer(history), key=lambda op: op.due)
+        before = [op for op in operations if op.due < death and op.available]
+        since = [op for op in operations if op.due >= death]
+        failed = [op for op in since if not op.available]
+        recovered = time_to_recover(since, since=death, successes=self.each_phase)
+        served = [op for op in since if op.available and recovered is not None and op.due - death >= recovered]
+        answered = {name: sum(op.instance == name for op in served) for name in history.setup.get("pool") or ()}
+        known = {op.visitor for op in before if op.answer is Answer.RECOGNISED}
+        logged_out = known & {op.visitor for op in served if op.answer is Answer.LOGGED_OUT}
+        watched = max((op.due for op in since), default=death) - death
+        late = late_ones(operations, after_seconds=self.late_after_seconds)
+        was_late = len(late) > self.late_share * len(operations)
+        guards = []
+        if was_late:
+            guards.append(late_in_words(late, operations, self.late_after_seconds))
+        if len(before) < self.each_phase:
+            guards.append(f"only {plural(len(before), 'answer')} before its death ({self.each_phase} are needed)")
+        if recovered is None and watched <= self.within_seconds:
+            guards.append(f"it was watched for {watched:.1f} s only ({self.within_seconds:.0f} s are allowed)")
+        broken: dict[str, str] = {}
+        # However late requests were: that long nobody was there who could have answered them.
+        was_away = window.healing - window.effective > self.within_seconds
+        if recovered is None and watched > self.within_seconds and (was_away or not was_late):
+            broken["not-served"] = (
+                f"nobody was served for {watched:.1f} s after the death of {window.node} ({self.within_seconds:.0f} s are allowed)"
+            )
+        elif recovered is not None and recovered > self.within_seconds and (was_away or not was_late):
+            broken["not-served"] = (
+                f"people were served again {recovered:.1f} s after the death of {window.node} ({self.within_seconds:.0f} s are allowed)"
+            )
+        # With fewer answers one instance may be left out by chance; where nobody tells who answers, nothing is known.
+        enough = len(served) >= self.each_phase * max(1, len(answered))
+        silent = [name for name, count in answered.items() if not count] if enough and any(answered.values()) else []
+        if recovered is not None and not enough:
+            guards.append(
+                f"only {plural(len(served), 'answer')} since people were served again ({self.each_phase} for each instance are needed)"
+            )
+        if silent:
+            broken["silent-instance"] = f"{listed(silent)} answered nobody after {window.node} was back"
+        if logged_out:
+            broken["session-lost"] = (
+                f"{len(logged_out)} of {plural(len(known), 'person')} were logged out by the death of {window.node}"
+            )
+        evidence: dict[str, Any] = {
+            "node": window.node,
+            "recover_seconds": rounded(recovered),
+            "started_seconds": rounded(window.healing - death),
+            "ready_seconds": rounded(None if window.healed is None else window.healed - death),
+            "watched_seconds": rounded(watched),
+            "meanwhile": sum(op.due < window.healing for op in since),
+            "failed": len(failed),
+            "errors": error_classes(failed),
+            "answered_by": answered,
+            "silent": silent,
+            "logged_out": len(logged_out),
+            "broken": list(broken),
+            "proof": window.proof,
+            **late_as_evidence(late, operations),
+            "guards": guards,
+            "examples": examples(failed, since=death),
+        }
+        if broken:
+            return Verdict.fail("; ".join(broken.values()), **evidence)
+        if guards or recovered is None:
+            return Verdict.inconclusive(guards[0] if guards else "it was not watched for long enough", **evidence)
+        return Verdict.passed(
+            f"people were served again {milliseconds(recovered)} after the death of {window.node}, {len(failed)} of "
+            f"{plural(len(since), 'request')} had failed",
             **evidence,
         )
 

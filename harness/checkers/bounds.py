@@ -12,6 +12,8 @@ __all__ = [
     "ADDRESSES",
     "ASKED_IN_GAP",
     "ASKED_SHARE_IN_GAP",
+    "BALANCER_IN_WORDS",
+    "BALANCER_SECONDS",
     "BOUND_ANSWERS",
     "BOUND_SHARE",
     "BURST_ERRORS",
@@ -413,6 +415,10 @@ BURST_SECONDS = 5.0
 """From when every instance does again what it could not do, until people are served again. What was away is back: an outage
 that goes on is the balancer's own."""
 
+BALANCER_SECONDS = 5.0
+"""From the death of the balancer until people are served again, by all instances. While it is away nobody is: it takes as long as
+whoever keeps it running waits, and as long as the balancer takes to start. A browser that is told nothing is patient for that long."""
+
 BURST_ERRORS = 6
 """Errors that came through the balancer meanwhile: with one or two for each instance one that counts errors has counted enough."""
 
@@ -521,6 +527,7 @@ VIEW_IN_WORDS = (
     f"up for every instance that answers; down within {VIEW_SECONDS:.0f} s of the death of one, and up again within "
     f"{VIEW_SECONDS:.0f} s of its return"
 )
+BALANCER_IN_WORDS = f"people are served again within {BALANCER_SECONDS:.0f} s of its death, by every instance, and everybody is still logged in"
 BURST_IN_WORDS = f"people are served within {BURST_SECONDS:.0f} s of when every instance, asked directly, serves again"
 JOIN_IN_WORDS = (
     f"in the first {JOIN_SECONDS:.0f} s it is given nothing more while it has more than {FLOOD_TIMES:g} times its fair share of what is in "

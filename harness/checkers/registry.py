@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from harness.checkers.balancing import (
+    BalancerComesBack,
     DownloadsAreFinished,
     DrainedIsLeftAlone,
     LateJoinerIsNotFlooded,
@@ -119,6 +120,7 @@ _CHECKERS: Mapping[str, type[Checker]] = MappingProxyType(
             ReloadCostsNothing,
             DownloadsAreFinished,
             DrainedIsLeftAlone,
+            BalancerComesBack,
             BalancerSeesTheTruth,
             SentOnce,
             BurstIsForgotten,

@@ -58,6 +58,8 @@ class Service:
     networks: tuple[str, ...] = ()
     addresses: Mapping[str, str] = field(default_factory=dict)
     """Fixed addresses, by network."""
+    restarts: bool = False
+    """Whether its containers are started again when they die."""
 
     @property
     def image_word(self) -> str:
@@ -113,6 +115,14 @@ def _network(told: Mapping[str, Any]) -> Network:
     )
 
 
+def _is_restarted(told: Mapping[str, Any]) -> bool:
+    """By its `restart:`, or by `deploy.restart_policy`, which comes first."""
+    policy = (told.get("deploy") or {}).get("restart_policy")
+    if policy is not None:
+        return (policy.get("condition") or "any") != "none"
+    return (told.get("restart") or "no") != "no"
+
+
 def _service(name: str, told: Mapping[str, Any]) -> Service:
     build = told.get("build") or {}
     command = told.get("command")
@@ -120,6 +130,7 @@ def _service(name: str, told: Mapping[str, Any]) -> Service:
     replicas = told.get("scale", deploy.get("replicas"))
     return Service(
         name=name,
+        restarts=_is_restarted(told),
         image=told.get("image"),
         build=build.get("context"),
         build_file=build.get("dockerfile", ""),

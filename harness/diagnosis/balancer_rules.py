@@ -16,6 +16,8 @@ from harness.diagnosis.case import Case
 from harness.model import Cause, Confidence
 
 __all__ = [
+    "balancer_not_restarted",
+    "balancer_restarted_late",
     "bound_by_address",
     "bound_to_the_dead",
     "bound_while_drained",
@@ -29,11 +31,57 @@ __all__ = [
 ]
 
 _DEPLOYMENT = "Deployment Strategies: Zero-Downtime Deployment"
+_ORCHESTRATION = "Architecture Patterns: Pattern 3: Container Orchestration"
 _MOST = 0.9
+_MOST_OF_IT = 0.6
+"""Of the time in which nobody was served, for what took it to be called the cause."""
 _SLOWER = 3.0
 """How many times longer its answers take than those of the others, for an instance to be called slow."""
 _SETTLED_SECONDS = 0.5
 """How much before its patience ends a process may be seen to cut: clocks of the balancer count in whole seconds."""
+
+
+def balancer_not_restarted(case: Case) -> Cause | None:
+    """The balancer died, and nobody starts it again."""
+    seen = case.evidence("BalancerComesBack")
+    if "not-served" not in seen.get("broken", ()) or case.facts.get("restart") != "none":
+        return None
+    away = seen["started_seconds"]
+    return Cause(
+        id="balancer-not-restarted",
+        sentence="nobody starts the balancer again when it dies, and without it nobody is served",
+        confidence=Confidence.CERTAIN,
+        evidence=(
+            'balancer.restart is "none"',
+            f"{seen['node']} was away for {away:.1f} s, and {seen['failed']} requests failed",
+        ),
+        remedy='balancer.restart = "any": have whoever keeps it running start it again (systemd: Restart=always; containers: '
+        "restart: unless-stopped)",
+        guide=_ORCHESTRATION,
+    )
+
+
+def balancer_restarted_late(case: Case) -> Cause | None:
+    """The balancer died, and whoever starts it again waits first."""
+    seen = case.evidence("BalancerComesBack")
+    delay = case.facts.get("restart_delay_seconds")
+    if "not-served" not in seen.get("broken", ()) or case.facts.get("restart") == "none" or not delay:
+        return None
+    away, served = seen["started_seconds"], seen["recover_seconds"]
+    lasted = seen["watched_seconds"] if served is None else served
+    if min(delay, away) < _MOST_OF_IT * lasted:
+        return None  # most of the time it was there, and served nobody
+    return Cause(
+        id="balancer-restarted-late",
+        sentence="whoever starts the balancer again when it dies waits too long before that",
+        confidence=Confidence.CERTAIN,
+        evidence=(
+            f"balancer.restart_delay_seconds is {delay:g}",
+            f"people were not served for {lasted:.1f} s, and {seen['node']} was not there for {away:.1f} s of that",
+        ),
+        remedy="lower balancer.restart_delay_seconds (systemd: RestartSec=): it costs nobody anything to start at once",
+        guide=_ORCHESTRATION,
+    )
 
 
 def reload_is_restart(case: Case) -> Cause | None:

@@ -69,6 +69,9 @@ _PROJECT: tuple[tuple[str, str], ...] = (
             "service of its own"
         ),
     ),
+    (r'balancer\.restart = "any": ', ""),
+    (r'balancer\.restart is "none"', "its service has no `restart:` in the compose file"),
+    (r"balancer\.restart \(", "its restart policy ("),
     (r'app\.env\.(\w+) = "[^"]*"', r"\1 in its environment"),
     (
         r"the same app\.env for all, nothing of it in app\.instance_env",

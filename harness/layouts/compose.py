@@ -102,7 +102,11 @@ def adapt(setup: Setup, *, environment: Environment, knows_journeys: bool = True
     known = _mounted_configuration(project, roles)
     app = setup.app.with_names(names)
     balancer = setup.balancer.model_copy(
-        update={"kind": roles.balancer_kind, "algorithm": known.get("algorithm", "as its own configuration says")}
+        update={
+            "kind": roles.balancer_kind,
+            "algorithm": known.get("algorithm", "as its own configuration says"),
+            "restart": "any" if project.services[roles.balancer].restarts else "none",
+        }
     )
     rollout = setup.rollout.model_copy(update={"drain": "none", "batch": 1})
     changed = {"app": app, "balancer": balancer, "rollout": rollout, "postgres": None, "redis": None}

@@ -673,6 +673,14 @@ class Balancer(_Table):
         default=30,
         description="How long processes of before a reload may go on with what they have; then it is cut. Whole seconds.",
     )
+    restart: Literal["any", "none"] = Field(
+        default="any",
+        description="Whether whoever keeps it running (systemd's `Restart=`, a container's `restart:`) starts it again when it "
+        "dies.",
+    )
+    restart_delay_seconds: Annotated[float, AtLeast(0, because="0 is at once")] = Field(
+        default=0.1, description="How long that waits first. The default is systemd's."
+    )
     drain_by: Literal["maint", "drain"] = Field(
         default="maint",
         description="How an instance is taken out: with `maint` nothing is sent there any more, with `drain` whoever is bound to "
