@@ -282,6 +282,7 @@ def _parser() -> argparse.ArgumentParser:
     images.add_argument("--json", action="store_true", help="print JSON instead of text")
     images.set_defaults(command=_images)
 
+    _add_watch(commands)
     _add_checklist(commands)
     _add_comparison(commands)
 
@@ -299,6 +300,38 @@ def _parser() -> argparse.ArgumentParser:
     clean = commands.add_parser("clean", help="end and remove what runs that died left behind")
     clean.set_defaults(command=_clean)
     return parser
+
+
+def _add_watch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    watch = commands.add_parser(
+        "watch",
+        help="ask a site that runs already, from outside, while a command deploys to it: what did it cost people?",
+        epilog=f"{_EXIT_CODES}\nWhat the command prints goes to standard error.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    watch.add_argument("url", metavar="URL", help="the site, such as https://staging.example.org")
+    watch.add_argument("argv", nargs="+", metavar="COMMAND", help="what deploys, behind `--`; no shell reads it")
+    watch.add_argument(
+        "--journey", type=Path, metavar="FILE", help="a setup file whose journeys say how people use the site"
+    )
+    watch.add_argument(
+        "--rate", type=float, default=20.0, metavar="N", help="requests per second, up to 200 (default: 20)"
+    )
+    watch.add_argument(
+        "--before", default="3s", metavar="TIME", help="how long to watch before the command (default: 3s)"
+    )
+    watch.add_argument("--after", default="5s", metavar="TIME", help="and after it (default: 5s)")
+    watch.add_argument("--within", default="30m", metavar="TIME", help="end the command after that (default: 30m)")
+    watch.add_argument(
+        "--ca", type=Path, metavar="FILE", help="the authority that signed for the site (default: this machine's)"
+    )
+    watch.add_argument("--seed", type=int, metavar="N", help="repeat the choices of an earlier run")
+    watch.add_argument(
+        "--report", type=Path, default=Path("reports"), metavar="FOLDER", help="where results are written"
+    )
+    watch.add_argument("--json", action="store_true", help="print verdicts.json and nothing else")
+    _add_color(watch)
+    watch.set_defaults(command=_watch)
 
 
 def _add_checklist(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -643,6 +676,49 @@ def _loaded(
         print(to_json(result), end="")
     else:
         print(*lines(result, page=shown_path(folder / "load.html")), sep="\n")
+    return result.exit_code
+
+
+def _watch(arguments: argparse.Namespace) -> int:
+    from harness.door import Wishes, read_setup
+    from harness.load.settings import seconds_of
+    from harness.reporting import choose_view
+    from harness.setup import read_environment
+    from harness.watching import MOST_PER_SECOND, Watch, site_of, watch
+
+    if not 1 <= arguments.rate <= MOST_PER_SECOND:
+        raise BadInput(
+            f"--rate is a number of requests per second from 1 to {MOST_PER_SECOND:g} (got {arguments.rate:g}): this asks whether "
+            "people are served, it is no load test"
+        )
+    setup, environment = None, read_environment()
+    if arguments.journey is not None:
+        # A file that says nothing but how people use the site will do: nobody runs an instance here.
+        setup, environment = read_setup(Wishes(setup=arguments.journey, overrides=("app.image=nothing",)))
+    seed = _seed(arguments.seed)
+    words = ["harness", "watch", arguments.url]
+    if arguments.journey is not None:
+        words += ["--journey", str(arguments.journey)]
+    words += ["--rate", f"{arguments.rate:g}", "--before", arguments.before, "--after", arguments.after]
+    words += ["--within", arguments.within, *(["--ca", str(arguments.ca)] if arguments.ca is not None else [])]
+    wanted = Watch(
+        site=site_of(arguments.url, takes_path=setup is None),
+        argv=tuple(arguments.argv),
+        setup=setup,
+        rate=arguments.rate,
+        before_seconds=seconds_of(arguments.before, option="--before"),
+        after_seconds=seconds_of(arguments.after, option="--after"),
+        within_seconds=seconds_of(arguments.within, option="--within"),
+        authority=arguments.ca,
+        seed=seed,
+        reports=arguments.report,
+        command=shlex.join([*words, "--seed", str(seed), "--", *arguments.argv]),
+    )
+    with choose_view(sys.stdout, json=arguments.json, color=arguments.color) as view:
+        result = watch(
+            wanted, environment=environment, say=lambda line: print(f"harness: {line}", file=sys.stderr, flush=True)
+        )
+        view.end(result)
     return result.exit_code
 
 

@@ -50,6 +50,7 @@ from harness.model import Answer, Finding, History, Look, Status, Verdict
 from harness.setup import load_setup
 from harness.verification import Verification
 from tests import test_checkers_balancing as balancing
+from tests import test_checkers_deploy as deploys
 from tests import test_checkers_mixing as mixing
 from tests import test_checkers_replacing as replacing
 from tests import test_checkers_shutdown as stops
@@ -1558,6 +1559,52 @@ def balancer_lost(*broken: str, started: float, recover: float | None, watched: 
     return {"BalancerComesBack": seen | {"watched_seconds": watched, "broken": list(broken or ["not-served"])}}
 
 
+def deployed(
+    *broken: str, failed: int = 30, kept: int = 15, gap: float = 0.1, errors: Mapping[str, int] | None = None
+) -> Evidence:
+    """Requests failed while something was deployed, seen from outside."""
+    seen = {
+        "broken": list(broken or ["failed-requests"]),
+        "failed": failed,
+        "errors": errors or {"refused": failed},
+        "failed_by_connection": {"fresh": failed - kept, "reused": kept},
+        "requests_by_connection": {"fresh": 300, "reused": 300},
+        "longest_gap_seconds": gap,
+        "gap_begins_seconds": 0.4,
+        "first_failure_seconds": 0.4,
+        "last_failure_seconds": 2.4,
+    }
+    return {"DeployCostsNothing": seen}
+
+
+FROM_OUTSIDE = [
+    Row(
+        "nobody was left",
+        deployed("failed-requests", "longest-gap", gap=1.7),
+        {"deploy-leaves-nobody": LIKELY},
+        told="nobody was answered for 1.7 s, beginning 0.4 s after the command",
+    ),
+    Row(
+        "nobody was left, and nobody was told",
+        deployed("longest-gap", failed=0, kept=0, gap=2.0),
+        {"deploy-leaves-nobody": LIKELY},
+    ),
+    Row(
+        "some were cut",
+        deployed(errors={"http-502": 25, "reset": 5}),
+        {"stopped-while-in-use": LIKELY},
+        told="30 requests failed while others were answered: http-502 25, reset 5",
+    ),
+    Row(
+        "on kept connections alone",
+        deployed(kept=29, errors={"reset": 30}),
+        {"kept-connections-cut": LIKELY},
+        told="29 of 30 failures were on kept connections",
+    ),
+    Row("answers of another kind", deployed(errors={"http-500": 30}), {}),
+]
+
+
 KEPT = {"restart": "any", "restart_delay_seconds": 10.0}
 ENTRANCE_LOST = [
     Row(
@@ -2010,6 +2057,7 @@ ROWS = [
     *BEHIND,
     *STORES,
     *ENTRANCE_LOST,
+    *FROM_OUTSIDE,
 ]
 each_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.what)
 
@@ -2096,6 +2144,7 @@ OF_BALANCERS |= {
     "BoundPeopleMove": upstream.bound(),
     "LateJoinerIsNotFlooded": balancing.joined(),
     "BalancerComesBack": balancing.lost(),
+    "DeployCostsNothing": deploys.watched(),
 }
 """What is done to the balancer is not among everything that can be done to single instances."""
 OF_THEIR_OWN = {

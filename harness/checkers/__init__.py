@@ -14,6 +14,7 @@ from harness.checkers.balancing import (
     ReloadCostsNothing,
 )
 from harness.checkers.bounds import LossBounds
+from harness.checkers.deploy import COMMAND, DeployCostsNothing
 from harness.checkers.distribution import EveryInstanceGetsTraffic, SharesFitTheAlgorithm
 from harness.checkers.edge import (
     ClientAddressIsTrue,
@@ -61,6 +62,7 @@ from harness.checkers.state import (
 from harness.checkers.upstream import BalancerSeesTheTruth, BoundPeopleMove, BurstIsForgotten, SentOnce
 
 __all__ = [
+    "COMMAND",
     "AssetsAreEverywhere",
     "BadVersionIsTakenBack",
     "BalancerComesBack",
@@ -72,6 +74,7 @@ __all__ = [
     "ChangesSurvive",
     "ClientAddressIsTrue",
     "CookieIsGuarded",
+    "DeployCostsNothing",
     "DownloadsAreFinished",
     "DrainedIsLeftAlone",
     "DrainsInOrder",

@@ -14,6 +14,7 @@ from harness.checkers.guards import late_as_evidence, late_in_words
 from harness.checkers.measures import (
     SLOW,
     InFlight,
+    by_connection,
     ended,
     error_class,
     error_classes,
@@ -31,7 +32,7 @@ from harness.checkers.measures import (
     who_is_not_told,
 )
 from harness.checkers.statistics import zero_failures_in_words
-from harness.model import Answer, Connection, FaultWindow, History, Operation, RolloutStep, Verdict
+from harness.model import Answer, FaultWindow, History, Operation, RolloutStep, Verdict
 
 __all__ = [
     "DOWNLOAD",
@@ -54,15 +55,11 @@ def _reload_of(history: History) -> FaultWindow | None:
     return next((fault for fault in reversed(history.faults) if fault.fault == _RELOAD), None)
 
 
-def _by_connection(operations: Sequence[Operation]) -> dict[str, int]:
-    return {kind.value: sum(op.connection is kind for op in operations) for kind in Connection}
-
-
 def _thin(operations: Sequence[Operation], *, when: str, needed: int) -> list[str]:
     """Each kind of connection that was used too seldom: they break apart."""
     return [
         f"only {plural(count, 'request')} on {kind} connections {when} ({needed} are needed)"
-        for kind, count in _by_connection(operations).items()
+        for kind, count in by_connection(operations).items()
         if count < needed
     ]
 
@@ -138,8 +135,8 @@ class ReloadCostsNothing:
             "failed": len(failed),
             "errors": error_classes(failed),
             "broken": list(broken),
-            "failed_by_connection": _by_connection(failed),
-            "requests_by_connection": _by_connection(requests),
+            "failed_by_connection": by_connection(failed),
+            "requests_by_connection": by_connection(requests),
             "failed_by_method": {
                 "idempotent": sum(not is_write(op) for op in failed),
                 "write": sum(is_write(op) for op in failed),

@@ -14,11 +14,12 @@ from itertools import chain
 from operator import sub
 
 from harness.checkers import bounds
-from harness.model import UNNAMED, Gap, History, Operation, longest_gap
+from harness.model import UNNAMED, Connection, Gap, History, Operation, longest_gap
 
 __all__ = [
     "SLOW",
     "InFlight",
+    "by_connection",
     "cut_by_stop",
     "ended",
     "error_class",
@@ -266,6 +267,12 @@ def time_to_recover(operations: Sequence[Operation], *, since: float, successes:
         return None
     answered = good[0].answered
     return None if answered is None else answered - since
+
+
+def by_connection(operations: Iterable[Operation]) -> dict[str, int]:
+    """How many came on each kind of connection: they break apart."""
+    counted = Counter(op.connection for op in operations)
+    return {kind.value: counted[kind] for kind in Connection}
 
 
 def error_class(op: Operation) -> str:

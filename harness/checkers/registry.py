@@ -18,6 +18,7 @@ from harness.checkers.balancing import (
     LateJoinerIsNotFlooded,
     ReloadCostsNothing,
 )
+from harness.checkers.deploy import DeployCostsNothing
 from harness.checkers.distribution import EveryInstanceGetsTraffic, SharesFitTheAlgorithm
 from harness.checkers.edge import (
     ClientAddressIsTrue,
@@ -93,6 +94,7 @@ _CHECKERS: Mapping[str, type[Checker]] = MappingProxyType(
             VictimRejoins,
             NobodyElseAnswers,
             RolloutCostsNothing,
+            DeployCostsNothing,
             InFlightFinishes,
             LostReplicaIsReplaced,
             ScalingCostsNothing,

@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from harness.diagnosis import (
     balancer_rules,
+    deploy_rules,
     edge_rules,
     orchestrator_rules,
     replacing_rules,
@@ -41,6 +42,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
             balancer_rules,
             shutdown_rules,
             replacing_rules,
+            deploy_rules,
         )
         for name in module.__all__
     }
