@@ -139,7 +139,7 @@ def watch(wanted: Watch, *, environment: Environment, say: Callable[[str], None]
         )
     _need_somebody(wanted.site)
     secure = _authority(wanted)
-    name = wanted.setup.name if wanted.setup is not None else wanted.site.host
+    name = str(wanted.site).partition("://")[2]
     with folders(name=name, environment=environment, seed=wanted.seed, reports=wanted.reports) as (workspace, redactor):
         began, started = clock.now(), clock.wall().isoformat(timespec="seconds")
         told = _Told()
@@ -362,7 +362,7 @@ def _result(
         run_id=workspace.run_id,
         setup=name,
         platform="remote",
-        balancer="unknown",
+        balancer="site",
         instances=0,
         sessions="unknown",
         seed=wanted.seed,

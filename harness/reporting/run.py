@@ -53,6 +53,8 @@ class RunHeader:
     """What a person should know of it, one line each."""
 
     def __str__(self) -> str:
+        if not self.instances:  # of a site that runs already nothing else is known
+            return " · ".join((self.setup, self.platform, f"seed {self.seed}"))
         what = (self.setup, self.platform, self.balancer, plural(self.instances, "instance"))
         return " · ".join((*what, f"{self.sessions} sessions", f"seed {self.seed}"))
 
