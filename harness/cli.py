@@ -282,6 +282,7 @@ def _parser() -> argparse.ArgumentParser:
     images.add_argument("--json", action="store_true", help="print JSON instead of text")
     images.set_defaults(command=_images)
 
+    _add_journey(commands)
     _add_watch(commands)
     _add_checklist(commands)
     _add_comparison(commands)
@@ -300,6 +301,32 @@ def _parser() -> argparse.ArgumentParser:
     clean = commands.add_parser("clean", help="end and remove what runs that died left behind")
     clean.set_defaults(command=_clean)
     return parser
+
+
+def _add_journey(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    journey = commands.add_parser(
+        "journey",
+        help="what people do by the setup file; with --try gone through once, each request and answer shown",
+        epilog="exit codes: 0 every step went as declared, 1 one did not, 2 bad input",
+    )
+    _add_setup(journey, what="try")
+    journey.add_argument("--try", action="store_true", dest="tried", help="go through them once, as one new person")
+    journey.add_argument(
+        "--host", metavar="URL", help="with --try: ask this site, which runs already, and boot nothing"
+    )
+    journey.add_argument(
+        "--ca",
+        type=Path,
+        metavar="FILE",
+        help="with --host: the authority that signed for it (default: this machine's)",
+    )
+    journey.add_argument(
+        "--only", action="append", default=[], metavar="NAME", help="this journey, and the log-in it needs; repeatable"
+    )
+    journey.add_argument("--seed", type=int, metavar="N", help="the same person as in an earlier try")
+    journey.add_argument("--report", type=Path, default=Path("reports"), metavar="FOLDER", help="where logs are kept")
+    journey.add_argument("--json", action="store_true", help="print JSON instead of text")
+    journey.set_defaults(command=_journey)
 
 
 def _add_watch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -677,6 +704,75 @@ def _loaded(
     else:
         print(*lines(result, page=shown_path(folder / "load.html")), sep="\n")
     return result.exit_code
+
+
+def _journey(arguments: argparse.Namespace) -> int:
+    from harness.door import read_setup, read_wishes
+    from harness.journeys import compile_journeys
+    from harness.reporting import choose_view
+    from harness.standing import standing
+    from harness.trying import chosen, context_for, declared_lines
+    from harness.watching import site_of
+
+    wishes = _wishes(arguments)
+    if arguments.host is not None:
+        # Nobody runs an instance here: a file that says nothing but how people use the site will do.
+        wishes = replace(wishes, overrides=(*wishes.overrides, "app.image=nothing"))
+    if not arguments.tried or arguments.host is not None:
+        setup, _ = read_setup(wishes)
+    else:
+        setup, choice, environment = read_wishes(wishes)
+    journeys = compile_journeys(
+        {
+            name: journey.model_dump(mode="json", by_alias=True, exclude_unset=True)
+            for name, journey in setup.journey.items()
+        }
+    )
+    names = chosen(tuple(journeys), arguments.only)
+    if not arguments.tried:
+        if arguments.json:
+            print(json.dumps({name: journeys[name].declared() for name in names}, indent=2))
+        else:
+            print(*declared_lines(journeys, names), sep="\n")
+        return 0
+    seed = _seed(arguments.seed)
+    how = {"journeys": journeys, "names": names, "timeout_seconds": setup.traffic.timeout_seconds, "seed": seed}
+    if arguments.host is not None:
+        site = site_of(arguments.host, takes_path=False)
+        context = context_for(site.scheme, arguments.ca)
+        return _show_tried(arguments, host=site.host, port=site.port, context=context, **how)
+    with ExitStack() as stack:
+        with choose_view(sys.stdout, quiet=arguments.json) as view:
+            stands = stack.enter_context(
+                standing(
+                    setup=setup,
+                    choice=choice,
+                    environment=environment,
+                    seed=seed,
+                    reports=wishes.reports,
+                    view=view,
+                )
+            )
+        # One instance, asked directly, where it can be: what another one knows is for promises.
+        one = next(iter(stands.cluster.instances), None)
+        host, port = one.target if one is not None else stands.cluster.layout.entrance
+        secure = stands.cluster.layout.balancer.secure if one is None else None
+        context = None if secure is None else context_for("https", secure.authority)
+        return _show_tried(arguments, host=host, port=port, context=context, **how)
+
+
+def _show_tried(arguments: argparse.Namespace, **how: Any) -> int:
+    from harness.trying import as_lines, as_plain_data, try_journeys
+
+    names, journeys = how.pop("names"), how.pop("journeys")
+    tried = []
+    for step in try_journeys(journeys, names, **how):
+        tried.append(step)
+        if not arguments.json:
+            print(*as_lines(step), sep="\n", flush=True)
+    if arguments.json:
+        print(json.dumps(as_plain_data(tried), indent=2))
+    return 0 if all(step.ok for step in tried) else 1
 
 
 def _watch(arguments: argparse.Namespace) -> int:

@@ -93,7 +93,7 @@ class Visitors:
             last = results[-1]
             raise NothingTested(
                 f"none of {count} people could log in through {where} (last answer: {last.answer}, "
-                f"{last.status or last.error}): try journey.register and journey.login against one instance by hand"
+                f"{last.status or last.error}): `harness journey --try` shows each request and answer"
             )
         self._people.extend(people)
         return tuple(people)

@@ -247,7 +247,7 @@ def _arrive(wanted: Watch, traffic: Traffic) -> list[str]:
         last = results[-1]
         raise BadInput(
             f"none of {len(people)} people could log in at {wanted.site} (last answer: {last.answer}, "
-            f"{last.status or last.error}), and the command was not run: mend the journeys of {wanted.setup.name} first"
+            f"{last.status or last.error}), and the command was not run: mend its journeys first; `harness journey --try --host {wanted.site}` shows each request and answer"
         )
     return people
 

@@ -1,0 +1,339 @@
+"""The journeys of a setup, gone through once by one person, with each request, its answer and what was made of it.
+
+For whoever writes them: what a step sends, how the answer was understood, and what may be missing. The meaning is that of a
+verification, by the same rules. Must not: judge a promise, send anything twice, or show a password, a cookie or a token.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from pathlib import Path
+from random import Random
+from typing import Any
+from uuid import UUID
+
+from harness import clock
+from harness.errors import BadInput
+from harness.journeys import Journey, MissingValueError, Reply, Step, judge
+from harness.model import Answer, Outcome
+from harness.reporting import Redactor
+from harness.reporting.text import without_controls
+from harness.setup import JOURNEYS
+from harness.traffic.cookies import CookieJar
+from harness.traffic.people import People, text_of
+
+__all__ = ["Tried", "as_lines", "as_plain_data", "chosen", "context_for", "declared_lines", "try_journeys"]
+
+_MOST_BYTES = 1 << 20
+_SHOWN_CHARACTERS = 300
+_LAST = ("logout",)
+"""What ends a session comes when everything else is done."""
+_ON_WISH = ("change", "see", "limited")
+"""What changes something for everybody, or may be done only so often, is done when it is named."""
+_AFTER = {"read": "write", "recall": "remember", "download": "upload", "see": "change"}
+"""Which journey another one needs."""
+_NEWCOMER = ("detour",)
+"""What begins with somebody who is not logged in."""
+_HIDDEN = re.compile(r"<input\b[^>]{0,2000}\btype\s*=\s*[\"']?hidden\b[^>]{0,2000}>", re.IGNORECASE)
+_NAME = re.compile(r"\bname\s*=\s*[\"']?([^\s\"'>]{1,100})", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """One step, as it went."""
+
+    journey: str
+    number: int
+    """From 1."""
+    of: int
+    method: str
+    path: str
+    sent: str
+    """The body, without secrets."""
+    status: int | None
+    milliseconds: float
+    location: str | None
+    cookies: Mapping[str, str]
+    """Those that were set, by name, with their attributes."""
+    meaning: str
+    """`recognised`, `logged-out`, `refused`, `overloaded`, `done` or `failed`."""
+    ok: bool
+    """Whether it was what the step expects."""
+    detail: str
+    """Why not, in a few words."""
+    taken: Mapping[str, int]
+    """What was taken, by name: how many characters it has."""
+    missing: tuple[str, ...]
+    """What was to be taken and is not in the answer."""
+    hints: tuple[str, ...]
+
+
+def chosen(known: Sequence[str], only: Sequence[str]) -> tuple[str, ...]:
+    """Which journeys are gone through, in order: whoever comes first gives what later ones need.
+
+    Raises:
+        BadInput: the setup has none of that name.
+    """
+    unknown = [name for name in only if name not in known]
+    if unknown:
+        raise BadInput(f"the setup declares no journey.{unknown[0]}: it has {', '.join(known)}")
+    needed = {"register", "login", *(_AFTER[name] for name in only if name in _AFTER)}
+    wanted = [
+        name
+        for name in known
+        if (name in only or name in needed if only else name not in _ON_WISH) and name not in _LAST
+    ]
+    wanted.sort(key=lambda name: list(JOURNEYS).index(name) if name in JOURNEYS else len(JOURNEYS))
+    return (*wanted, *(name for name in _LAST if name in known and (not only or name in only)))
+
+
+def try_journeys(
+    journeys: Mapping[str, Journey],
+    names: Sequence[str],
+    *,
+    host: str,
+    port: int,
+    context: ssl.SSLContext | None,
+    timeout_seconds: float,
+    seed: int,
+) -> Iterator[Tried]:
+    """Go through these journeys as one new person, each step on a connection of its own. Ends a journey at its first step
+    that is not as declared. `context`: how TLS is made; None for plain http."""
+    (visitor,) = People(seed).arrive(1)
+    redactor = Redactor([visitor.person.password])
+    jar = CookieJar(now=clock.wall)
+    random = Random(f"{seed}/records")  # noqa: S311 - must repeat with the seed
+    record = str(UUID(int=random.getrandbits(128), version=4))
+    known = {**visitor.values, "record": record, "text": text_of(record)}
+    page = ""
+    asked = [(name, False) for name in names]
+    if "logout" in names and "whoami" in names:
+        asked.append(("whoami", True))
+    kept = jar
+    for name, is_gone in asked:
+        steps = journeys[name].steps
+        # A newcomer is another browser of the person: its cookies and tokens are its own.
+        jar = CookieJar(now=clock.wall) if name in _NEWCOMER else kept
+        values = dict(known) if name in _NEWCOMER else known
+        for number, step in enumerate(steps, 1):
+            tried, reply, fresh = _one(
+                step,
+                values,
+                jar,
+                redactor,
+                place=(name, number, len(steps)),
+                host=host,
+                port=port,
+                context=context,
+                timeout_seconds=timeout_seconds,
+                page=page,
+            )
+            values.update(fresh)
+            # A token is a secret of this person as much as the password.
+            redactor.add(*fresh.values())
+            if is_gone:
+                tried = _when_gone(tried)
+            yield tried
+            if reply is not None:
+                page = reply.body.decode("utf-8", "replace")
+            if not tried.ok:
+                break
+
+
+def _when_gone(tried: Tried) -> Tried:
+    """Who has logged out is to be told so: that is how a lost session is known."""
+    if tried.meaning == Answer.LOGGED_OUT:
+        return replace(tried, journey="whoami, logged out", ok=True, detail="", missing=(), hints=())
+    hint = (
+        "after logging out this is to be the answer to somebody who is not logged in: logged_out in journey.whoami says how that "
+        'looks, such as logged_out = { status = 303, location = "/login" }'
+    )
+    return replace(tried, journey="whoami, logged out", ok=False, hints=(hint,))
+
+
+def _one(
+    step: Step,
+    values: Mapping[str, str],
+    jar: CookieJar,
+    redactor: Redactor,
+    *,
+    place: tuple[str, int, int],
+    host: str,
+    port: int,
+    context: ssl.SSLContext | None,
+    timeout_seconds: float,
+    page: str,
+) -> tuple[Tried, Reply | None, dict[str, str]]:
+    name, number, of = place
+    given: dict[str, Any] = {"journey": name, "number": number, "of": of, "method": step.method}
+    nothing: dict[str, Any] = {
+        "sent": "",
+        "status": None,
+        "milliseconds": 0.0,
+        "location": None,
+        "cookies": {},
+        "meaning": "failed",
+        "ok": False,
+        "taken": {},
+        "missing": tuple(step.take),
+        "hints": (),
+    }
+    try:
+        request = step.request(values)
+    except MissingValueError as problem:
+        told = f"{problem}: no answer before gave it, so that nothing was sent"
+        return Tried(**given, **nothing, path=step.path.text, detail=told), None, {}
+    given |= {"path": redactor(request.path)}
+    body = redactor(request.body.decode("utf-8", "replace"))
+    began = clock.now()
+    try:
+        reply = _ask(request, jar, host=host, port=port, context=context, timeout_seconds=timeout_seconds)
+    except (OSError, HTTPException) as problem:
+        words = str(problem) or type(problem).__name__
+        return Tried(**given, **(nothing | {"sent": body}), detail=f"no answer: {words}"), None, {}
+    took = (clock.now() - began) * 1000
+    jar.take(reply.set_cookies)
+    judgement = judge(step, reply, values, asked=request.path)
+    taken = {key: value for key, take in step.take.items() if (value := take.from_reply(reply)) is not None}
+    missing = tuple(key for key in step.take if key not in taken)
+    ok = judgement.outcome is Outcome.OK and not missing
+    tried = Tried(
+        **given,
+        sent=_short(body),
+        status=reply.status,
+        milliseconds=round(took, 1),
+        location=reply.header("location"),
+        cookies={
+            cookie: _attributes(line) for line in reply.set_cookies for cookie in [line.partition("=")[0].strip()]
+        },
+        meaning=judgement.answer.value,
+        ok=ok,
+        detail=_short(redactor(judgement.detail)) if judgement.error is not None else "",
+        taken={key: len(value) for key, value in taken.items()},
+        missing=missing,
+        hints=tuple(_hints(step, reply, ok=ok, page=page, secure=context is not None)),
+    )
+    return tried, reply, taken
+
+
+def _ask(
+    request: Any, jar: CookieJar, *, host: str, port: int, context: ssl.SSLContext | None, timeout_seconds: float
+) -> Reply:
+    connection = (
+        HTTPConnection(host, port, timeout=timeout_seconds)
+        if context is None
+        else HTTPSConnection(host, port, timeout=timeout_seconds, context=context)
+    )
+    headers = {"User-Agent": "harness", "Connection": "close", **dict(request.headers)}
+    if jar.cookies:
+        headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in jar.cookies.items())
+    try:
+        connection.request(request.method, request.path, body=request.body or None, headers=headers)
+        answer = connection.getresponse()
+        body = answer.read(_MOST_BYTES)
+    finally:
+        connection.close()
+    return Reply(
+        answer.status,
+        {name.lower(): value for name, value in answer.getheaders()},
+        body,
+        tuple(answer.headers.get_all("Set-Cookie") or ()),
+    )
+
+
+def _hints(step: Step, reply: Reply, *, ok: bool, page: str, secure: bool) -> Iterator[str]:
+    """What is known to go wrong in such a place."""
+    if not secure and any("secure" in _attributes(line).lower().split("; ") for line in reply.set_cookies):
+        yield (
+            "a cookie is Secure, and a browser would not send it over plain http; here it is sent all the same. An application "
+            'that wants to be told of https: headers = { X-Forwarded-Proto = "https" }'
+        )
+    if ok:
+        return
+    if step.method != "GET" and reply.status in (400, 403, 419, 422):
+        sent = {*(step.form or {}), *(step.headers or {})}
+        hidden = [
+            found[1] for tag in _HIDDEN.finditer(page) if (found := _NAME.search(tag[0])) and found[1] not in sent
+        ]
+        if hidden:
+            yield (
+                f"the page before has hidden fields that are not sent ({', '.join(dict.fromkeys(hidden))}): get the page in a "
+                f'step of its own with take = {{ token = {{ field = "{hidden[0]}" }} }}, and send {{token}}'
+            )
+        else:
+            yield "a token against forged requests may be missing: get the page with the form in a step before, and take it there"
+    if reply.status in (429, 503):
+        yield (
+            "it is told to come later: all people of a run come from this machine, so that a limit for each address meets them "
+            "together; raise it in app.env"
+        )
+    if reply.status in (301, 302, 307, 308) and str(reply.header("location") or "").startswith("https://"):
+        yield "it is sent to https: try https://, or have the application believe X-Forwarded-Proto from the balancer"
+    if reply.status == 200 and step.method == "POST":
+        yield "a form that is shown again with status 200 is how many applications refuse: expect says what a success looks like"
+
+
+def _attributes(line: str) -> str:
+    return "; ".join(part.strip() for part in line.split(";")[1:])
+
+
+def _short(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= _SHOWN_CHARACTERS else f"{words[:_SHOWN_CHARACTERS]}..."
+
+
+# -- what a person reads -------------------------------------------------------------------------------------------------
+
+
+def as_plain_data(tried: Sequence[Tried]) -> list[dict[str, Any]]:
+    """JSON-ready, a step each."""
+    return [asdict(step) for step in tried]
+
+
+def as_lines(step: Tried) -> list[str]:
+    """One step for a terminal."""
+    number = f" {step.number}/{step.of}" if step.of > 1 else ""
+    lines = [f" {'ok    ' if step.ok else 'NOT OK'}  {step.journey}{number}  {step.method} {step.path}"]
+    if step.sent:
+        lines.append(f"         sent      {step.sent}")
+    if step.status is not None:
+        to = f", to {step.location}" if step.location is not None else ""
+        lines.append(f"         answered  {step.status} in {step.milliseconds:.0f} ms{to}")
+    for name, attributes in step.cookies.items():
+        lines.append(f"         cookie    {name}" + (f" ({attributes})" if attributes else ""))
+    lines.append(f"         meant     {step.meaning}" + (f": {step.detail}" if step.detail else ""))
+    lines += [
+        f"         took      {name} ({size} character{'s' if size != 1 else ''})" for name, size in step.taken.items()
+    ]
+    lines += [
+        f"         MISSING   {name}: the answer does not hold it" for name in step.missing if step.status is not None
+    ]
+    lines += [f"         hint      {hint}" for hint in step.hints]
+    # An application may say anything, and has no power over the terminal.
+    return [without_controls(line) for line in lines]
+
+
+def declared_lines(journeys: Mapping[str, Journey], names: Sequence[str]) -> list[str]:
+    """What would be asked, a line for each step."""
+    return [
+        f" {name}{f' {number}/{len(steps)}' if len(steps) > 1 else ''}  {step.method} {step.path.text}"
+        for name in names
+        for steps in [journeys[name].steps]
+        for number, step in enumerate(steps, 1)
+    ]
+
+
+def context_for(scheme: str, authority: Path | None) -> ssl.SSLContext | None:
+    """How TLS is made with a site; None for plain http. Raises BadInput: the file holds no certificate."""
+    if scheme == "http":
+        return None
+    try:
+        return ssl.create_default_context(cafile=authority)
+    except OSError as problem:
+        raise BadInput(
+            f"--ca {authority} holds no certificate of an authority ({problem.strerror or problem})"
+        ) from None
