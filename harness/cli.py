@@ -287,7 +287,16 @@ def _parser() -> argparse.ArgumentParser:
     _add_checklist(commands)
     _add_comparison(commands)
 
-    doctor = commands.add_parser("doctor", help="what this machine has for each platform, and what is missing")
+    doctor = commands.add_parser(
+        "doctor",
+        help="what this machine has for each platform; of a setup, each part up to the first that does not work",
+        epilog="exit codes: 0 nothing is missing, 2 something is",
+    )
+    _add_setup(doctor, what="look at")
+    doctor.add_argument("--seed", type=int, metavar="N", help="of a setup: the same person as in an earlier look")
+    doctor.add_argument(
+        "--report", type=Path, default=Path("reports"), metavar="FOLDER", help="of a setup: where logs are kept"
+    )
     doctor.add_argument("--json", action="store_true", help="print JSON instead of text")
     doctor.set_defaults(command=_doctor)
 
@@ -708,10 +717,9 @@ def _loaded(
 
 def _journey(arguments: argparse.Namespace) -> int:
     from harness.door import read_setup, read_wishes
-    from harness.journeys import compile_journeys
     from harness.reporting import choose_view
     from harness.standing import standing
-    from harness.trying import chosen, context_for, declared_lines
+    from harness.trying import chosen, context_for, declared_lines, journeys_of, where_to_try
     from harness.watching import site_of
 
     wishes = _wishes(arguments)
@@ -722,12 +730,7 @@ def _journey(arguments: argparse.Namespace) -> int:
         setup, _ = read_setup(wishes)
     else:
         setup, choice, environment = read_wishes(wishes)
-    journeys = compile_journeys(
-        {
-            name: journey.model_dump(mode="json", by_alias=True, exclude_unset=True)
-            for name, journey in setup.journey.items()
-        }
-    )
+    journeys = journeys_of(setup)
     names = chosen(tuple(journeys), arguments.only)
     if not arguments.tried:
         if arguments.json:
@@ -753,11 +756,7 @@ def _journey(arguments: argparse.Namespace) -> int:
                     view=view,
                 )
             )
-        # One instance, asked directly, where it can be: what another one knows is for promises.
-        one = next(iter(stands.cluster.instances), None)
-        host, port = one.target if one is not None else stands.cluster.layout.entrance
-        secure = stands.cluster.layout.balancer.secure if one is None else None
-        context = None if secure is None else context_for("https", secure.authority)
+        host, port, context = where_to_try(stands.cluster)
         return _show_tried(arguments, host=host, port=port, context=context, **how)
 
 
@@ -1043,12 +1042,58 @@ def _doctor(arguments: argparse.Namespace) -> int:
     from harness.door import REFERENCE
     from harness.setup import load_setup, read_environment
 
+    if _one_setup(arguments) is not None or arguments.compose or arguments.attach is not None:
+        return _check_up(arguments)
     report = examine(load_setup(assets.path(REFERENCE)), read_environment())
     if arguments.json:
         print(json.dumps(as_plain_data(report), indent=2))
     else:
         print(*as_lines(report, width=shutil.get_terminal_size().columns), sep="\n")
     return report.exit_code
+
+
+def _check_up(arguments: argparse.Namespace) -> int:
+    from harness import assets
+    from harness.checkup import check_up
+    from harness.door import Door, read_wishes
+    from harness.pytest_plugin import run_scenarios
+    from harness.reporting import QuietView
+
+    wishes = _wishes(arguments)
+    setup, choice, environment = read_wishes(wishes)
+    parts = []
+    for part in check_up(
+        setup, choice, environment, seed=_seed(arguments.seed), reports=wishes.reports, view=QuietView(sys.stdout)
+    ):
+        parts.append(part)
+        if not arguments.json:
+            print(f" {'ok    ' if part.ok else 'NOT OK'}  {part.what:<9} {part.told}", flush=True)
+            for line in part.details:
+                print(f"                   {line}")
+            if part.remedy:
+                print(f"         remedy    {part.remedy}", flush=True)
+    ok = all(part.ok for part in parts)
+    planned: list[str] = []
+    left_out: dict[str, str] = {}
+    if ok:
+        door = Door.for_wishes(wishes, QuietView(sys.stdout))
+        run_scenarios(assets.path("scenarios"), door, collect_only=True)
+        planned, left_out = list(door.planned), dict(door.left_out)
+    if arguments.json:
+        print(
+            json.dumps(
+                {"ok": ok, "parts": [asdict(part) for part in parts], "planned": planned, "left_out": left_out},
+                indent=2,
+            )
+        )
+    elif ok:
+        print(f" ok      promises  {len(planned)} can be judged: harness verify {shlex.join(wishes.words())}".rstrip())
+        reasons: dict[str, list[str]] = {}
+        for promise, why in left_out.items():
+            reasons.setdefault(why, []).append(promise)
+        for why, promises in reasons.items():
+            print(f"                   not {', '.join(promises)}: {why}")
+    return 0 if ok else 2
 
 
 def _schema(_arguments: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import SystemRandom
@@ -167,6 +167,16 @@ class Door:
             )
             raise self._stopped_by
         return [item for item, _ in kept], left
+
+    @property
+    def planned(self) -> Collection[str]:
+        """The promises that will be judged."""
+        return self._planned.keys()
+
+    @property
+    def left_out(self) -> Mapping[str, str]:
+        """Those that cannot be judged here, each with the reason."""
+        return self._left_out
 
     def verification(self) -> Verification:
         """Boot, the first time. Raises HarnessError with nothing left running."""

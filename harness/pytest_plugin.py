@@ -158,8 +158,11 @@ def judge(request: pytest.FixtureRequest, verification: Verification) -> Judge:
     return Judge(promise=promise, door=_door(request.config), verification=verification, history=history)
 
 
-def run_scenarios(folder: Path, door: Door) -> int:
-    """Run the scenarios of a folder with pytest kept silent; what is said is the door's view. Returns pytest's code."""
+def run_scenarios(folder: Path, door: Door, *, collect_only: bool = False) -> int:
+    """Run the scenarios of a folder with pytest kept silent; what is said is the door's view. Returns pytest's code.
+
+    `collect_only`: nothing is run, and the door knows what would be judged.
+    """
     return int(
         pytest.main(
             [
@@ -178,6 +181,7 @@ def run_scenarios(folder: Path, door: Door) -> int:
                 "no:terminal",
                 # What is captured would be the view, which writes to the terminal while scenarios run.
                 "--capture=no",
+                *(["--collect-only"] if collect_only else []),
             ],
             plugins=[sys.modules[__name__], _Registrar(door)],
         )

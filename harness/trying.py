@@ -17,16 +17,28 @@ from typing import Any
 from uuid import UUID
 
 from harness import clock
+from harness.cluster import Cluster
 from harness.errors import BadInput
-from harness.journeys import Journey, MissingValueError, Reply, Step, judge
+from harness.journeys import Journey, MissingValueError, Reply, Request, Step, compile_journeys, judge
 from harness.model import Answer, Outcome
 from harness.reporting import Redactor
 from harness.reporting.text import without_controls
-from harness.setup import JOURNEYS
+from harness.setup import JOURNEYS, Setup
 from harness.traffic.cookies import CookieJar
 from harness.traffic.people import People, text_of
 
-__all__ = ["Tried", "as_lines", "as_plain_data", "chosen", "context_for", "declared_lines", "try_journeys"]
+__all__ = [
+    "Tried",
+    "as_lines",
+    "as_plain_data",
+    "ask_once",
+    "chosen",
+    "context_for",
+    "declared_lines",
+    "journeys_of",
+    "try_journeys",
+    "where_to_try",
+]
 
 _MOST_BYTES = 1 << 20
 _SHOWN_CHARACTERS = 300
@@ -70,6 +82,25 @@ class Tried:
     missing: tuple[str, ...]
     """What was to be taken and is not in the answer."""
     hints: tuple[str, ...]
+
+
+def journeys_of(setup: Setup) -> Mapping[str, Journey]:
+    """All that people do by a setup file."""
+    return compile_journeys(
+        {
+            name: journey.model_dump(mode="json", by_alias=True, exclude_unset=True)
+            for name, journey in setup.journey.items()
+        }
+    )
+
+
+def where_to_try(cluster: Cluster) -> tuple[str, int, ssl.SSLContext | None]:
+    """One instance, asked directly, where that is possible, else the balancer: host, port, and how TLS is made. What another
+    instance knows of a person is for promises."""
+    if cluster.instances:
+        return (*cluster.instances[0].target, None)
+    secure = cluster.layout.balancer.secure
+    return (*cluster.layout.entrance, None if secure is None else context_for("https", secure.authority))
 
 
 def chosen(known: Sequence[str], only: Sequence[str]) -> tuple[str, ...]:
@@ -221,7 +252,7 @@ def _one(
 
 
 def _ask(
-    request: Any, jar: CookieJar, *, host: str, port: int, context: ssl.SSLContext | None, timeout_seconds: float
+    request: Request, jar: CookieJar, *, host: str, port: int, context: ssl.SSLContext | None, timeout_seconds: float
 ) -> Reply:
     connection = (
         HTTPConnection(host, port, timeout=timeout_seconds)
@@ -243,6 +274,23 @@ def _ask(
         body,
         tuple(answer.headers.get_all("Set-Cookie") or ()),
     )
+
+
+def ask_once(
+    path: str, *, host: str, port: int, context: ssl.SSLContext | None, timeout_seconds: float
+) -> Reply | None:
+    """One GET by nobody in particular. None: there was no answer."""
+    try:
+        return _ask(
+            Request("GET", path, (), b""),
+            CookieJar(now=clock.wall),
+            host=host,
+            port=port,
+            context=context,
+            timeout_seconds=timeout_seconds,
+        )
+    except (OSError, HTTPException):
+        return None
 
 
 def _hints(step: Step, reply: Reply, *, ok: bool, page: str, secure: bool) -> Iterator[str]:

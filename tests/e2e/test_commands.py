@@ -1,4 +1,4 @@
-"""Commands that start no server."""
+"""Commands that judge nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 
-from end_to_end import Harness
+from end_to_end import REFERENCE, Harness
 
 from harness.promises import CATALOGUE
 
@@ -47,3 +47,34 @@ def test_importing_the_package_is_light() -> None:
     """The reaper starts from it: nothing heavy may come along."""
     code = "import sys, harness; sys.exit(len({'pydantic', 'rich', 'requests', 'pytest'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], env=dict(os.environ), check=False).returncode == 0
+
+
+def test_a_setup_is_looked_at(harness: Harness) -> None:
+    """Each part, what would be judged, and what not and why; nothing is left running."""
+    ended = harness("doctor", str(REFERENCE))
+    assert ended.code == 0, ended.err
+    assert [line.split()[1] for line in ended.out.splitlines() if line.startswith(" ok")] == [
+        "machine",
+        "starts",
+        "healthy",
+        "journeys",
+        "identity",
+        "promises",
+    ]
+    assert "not failover.partition: native" in ended.out
+
+
+def test_a_setup_is_looked_at_up_to_what_does_not_work(harness: Harness) -> None:
+    """Exit code 2, the part and the remedy."""
+    ended = harness("doctor", str(REFERENCE), "--set", "app.health=/nowhere", "--json")
+    assert ended.code == 2
+    parts = json.loads(ended.out)["parts"]
+    assert [(part["what"], part["ok"]) for part in parts] == [("machine", True), ("starts", True), ("healthy", False)]
+    assert "app-1: status 404" in parts[-1]["told"]
+
+
+def test_the_journeys_of_the_reference_are_tried(harness: Harness) -> None:
+    """All of them go as declared, on an instance that was booted for it."""
+    ended = harness("journey", "--try", "--json")
+    assert ended.code == 0, ended.out
+    assert {step["journey"] for step in json.loads(ended.out)} >= {"register", "login", "detour", "whoami, logged out"}

@@ -1,0 +1,181 @@
+"""One setup, looked at part by part in the order in which each needs the one before, up to the first that does not work.
+
+For whoever brings an application of their own: what is wrong is told where it is met first, with what to do. Must not: judge a
+promise, break anything, or go on behind what failed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.cluster import Cluster
+from harness.doctor import examine
+from harness.errors import BadInput, HarnessError
+from harness.layouts import Choice
+from harness.model import Look
+from harness.reporting import View
+from harness.setup import Environment, Setup
+from harness.standing import Standing, standing
+from harness.traffic.upstream import UPSTREAM_HEADER
+from harness.trying import as_lines, ask_once, chosen, context_for, journeys_of, try_journeys, where_to_try
+
+__all__ = ["Part", "check_up"]
+
+_ASKED_EACH = 8
+"""Requests through the balancer for each instance, to see who answers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One part, and how it is."""
+
+    what: str
+    ok: bool
+    told: str
+    remedy: str = ""
+    details: tuple[str, ...] = ()
+    """Lines to show as they are."""
+
+
+def check_up(
+    setup: Setup, choice: Choice, environment: Environment, *, seed: int, reports: Path, view: View
+) -> Iterator[Part]:
+    """Each part as it was looked at; the last one is the first that does not work, or nothing is wrong.
+
+    What was booted is stopped when the iterator ends or is closed.
+    """
+    machine = _machine(setup, choice, environment)
+    yield machine
+    if not machine.ok:
+        return
+    with ExitStack() as stack:
+        try:
+            stands = stack.enter_context(
+                standing(setup=setup, choice=choice, environment=environment, seed=seed, reports=reports, view=view)
+            )
+        except (BadInput, HarnessError) as problem:
+            yield Part(what="starts", ok=False, told=str(problem))
+            return
+        cluster = stands.cluster
+        yield Part(what="starts", ok=True, told=f"everything is ready after {cluster.up_seconds:.1f} s")
+        for look in (_healthy, _journeys, _identity):
+            part = look(setup, stands, seed)
+            yield part
+            if not part.ok:
+                return
+
+
+def _machine(setup: Setup, choice: Choice, environment: Environment) -> Part:
+    report = examine(setup, environment)
+    here = next(each for each in report.platforms if each.name == choice.platform)
+    if here.usable:
+        return Part(what="machine", ok=True, told=f"the platform {choice.platform} can be used here")
+    return Part(what="machine", ok=False, told=f"{choice.platform} cannot be used: {here.why_not}", remedy=here.remedy)
+
+
+def _healthy(setup: Setup, stands: Standing, seed: int) -> Part:  # noqa: ARG001 - all parts are looked at alike
+    cluster, app = stands.cluster, setup.app
+    if not cluster.instances:
+        return Part(what="healthy", ok=True, told="replicas are asked by their orchestrator alone")
+    paths = {"app.health": app.health} | ({"app.ready": app.ready} if app.ready is not None else {})
+    for key, path in paths.items():
+        bad = [look for look in cluster.look_at_all(key.partition(".")[2], path) if not _succeeded(look)]
+        if bad:
+            seen = ", ".join(f"{look.node}: {look.error or f'status {look.status}'}" for look in bad)
+            return Part(
+                what="healthy",
+                ok=False,
+                told=f"{path} is not answered with 2xx ({seen})",
+                remedy=f"{key} is the path that says how an instance is: correct it, or see the log of the instance",
+            )
+    count = len(cluster.instances)
+    return Part(what="healthy", ok=True, told=f"{count} of {count} instances answer {' and '.join(paths.values())}")
+
+
+def _succeeded(look: Look) -> bool:
+    return not look.error and look.status is not None and 200 <= look.status < 300
+
+
+def _journeys(setup: Setup, stands: Standing, seed: int) -> Part:
+    journeys = journeys_of(setup)
+    host, port, context = where_to_try(stands.cluster)
+    names = chosen(tuple(journeys), ())
+    steps = 0
+    for step in try_journeys(
+        journeys,
+        names,
+        host=host,
+        port=port,
+        context=context,
+        timeout_seconds=setup.traffic.timeout_seconds,
+        seed=seed,
+    ):
+        steps += 1
+        if not step.ok:
+            return Part(
+                what="journeys",
+                ok=False,
+                told=f"journey.{step.journey.partition(',')[0]} did not go as declared",
+                remedy="correct this step; `harness journey --try` shows all of them",
+                details=tuple(as_lines(step)),
+            )
+    return Part(
+        what="journeys", ok=True, told=f"{len(names)} journeys with {steps} steps go as declared: {', '.join(names)}"
+    )
+
+
+def _identity(setup: Setup, stands: Standing, seed: int) -> Part:  # noqa: ARG001 - all parts are looked at alike
+    cluster, app = stands.cluster, setup.app
+    heads = _asked_through_balancer(
+        cluster, app.health, times=_ASKED_EACH * app.instances, timeout=setup.traffic.timeout_seconds
+    )
+    if not heads:
+        return Part(
+            what="identity",
+            ok=False,
+            told=f"the balancer did not answer {app.health}",
+            remedy="see the log of the balancer",
+        )
+    whos = cluster.whos()
+    named = Counter(
+        whos[last]
+        for head in heads
+        if (last := head.get(UPSTREAM_HEADER.lower(), "").rpartition(",")[2].strip()) in whos
+    )
+    if named:
+        return Part(what="identity", ok=True, told=f"the balancer tells who answered: {_counted(named)}")
+    if app.instance_header is None:
+        return Part(
+            what="identity",
+            ok=False,
+            told="nobody tells which instance answered",
+            remedy="have the balancer add X-Harness-Upstream (nginx: add_header X-Harness-Upstream $upstream_addr always;), or name a "
+            "header of the application in app.instance_header",
+        )
+    said = Counter(head.get(app.instance_header.lower(), "") for head in heads)
+    if len(said) < 2 or "" in said:
+        return Part(
+            what="identity",
+            ok=False,
+            told=f"{app.instance_header} does not tell instances apart: {_counted(said)}",
+            remedy="have each instance name itself there, such as by its host name",
+        )
+    return Part(what="identity", ok=True, told=f"{app.instance_header} tells who answered: {_counted(said)}")
+
+
+def _asked_through_balancer(cluster: Cluster, path: str, *, times: int, timeout: float) -> Sequence[Mapping[str, str]]:
+    """The headers of so many answers."""
+    layout = cluster.layout
+    host, port = layout.entrance
+    secure = layout.balancer.secure
+    context = None if secure is None else context_for("https", secure.authority)
+    replies = (ask_once(path, host=host, port=port, context=context, timeout_seconds=timeout) for _ in range(times))
+    return [reply.headers for reply in replies if reply is not None]
+
+
+def _counted(names: Counter[str]) -> str:
+    return ", ".join(f"{name or '(nothing)'} {count}" for name, count in sorted(names.items()))
