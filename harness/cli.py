@@ -282,6 +282,19 @@ def _parser() -> argparse.ArgumentParser:
     images.add_argument("--json", action="store_true", help="print JSON instead of text")
     images.set_defaults(command=_images)
 
+    initial = commands.add_parser(
+        "init", help="write a first setup file, from a compose file, a Dockerfile or a site that runs"
+    )
+    initial.add_argument(
+        "folder", nargs="?", type=Path, default=Path(), metavar="FOLDER", help="of your application (default: this one)"
+    )
+    initial.add_argument("--host", metavar="URL", help="a site that runs: its pages are looked at, and nothing is sent")
+    initial.add_argument(
+        "--ca", type=Path, metavar="FILE", help="the authority that signed for it (default: this machine's)"
+    )
+    initial.add_argument("--output", type=Path, metavar="FILE", help="what to write (default: harness.toml in FOLDER)")
+    initial.set_defaults(command=_initial)
+
     _add_journey(commands)
     _add_watch(commands)
     _add_checklist(commands)
@@ -713,6 +726,31 @@ def _loaded(
     else:
         print(*lines(result, page=shown_path(folder / "load.html")), sep="\n")
     return result.exit_code
+
+
+def _initial(arguments: argparse.Namespace) -> int:
+    from harness.initial import look_around, setup_text
+    from harness.reporting import write_text
+    from harness.trying import context_for
+    from harness.watching import site_of
+
+    output: Path = arguments.output or arguments.folder / "harness.toml"
+    if output.exists():
+        raise BadInput(
+            f"{output} is there already, and what you wrote is not overwritten: name another file with --output"
+        )
+    site = None
+    if arguments.host is not None:
+        at = site_of(arguments.host, takes_path=False)
+        site = (str(at), at.host, at.port, context_for(at.scheme, arguments.ca))
+    here = look_around(arguments.folder, site=site)
+    write_text(output, setup_text(here, file=str(output)))
+    for line in here.seen:
+        print(f" saw    {line}")
+    print(f" wrote  {output}: what is marked CHECK is guessed")
+    host = f" --host {here.site}" if here.site else ""
+    print(f" next   harness journey {output} --try{host}")
+    return 0
 
 
 def _journey(arguments: argparse.Namespace) -> int:

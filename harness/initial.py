@@ -1,0 +1,365 @@
+"""A first setup file for an application, from what is there: a compose file, a Dockerfile, a site that runs.
+
+What is seen is written down, what is guessed is marked, and the file can be read as it stands. Must not: send anything but GET, or
+overwrite what somebody wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import ssl
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import urljoin, urlsplit
+
+from harness.errors import BadInput
+from harness.journeys import PLACEHOLDERS, Reply
+from harness.trying import ask_once
+
+__all__ = ["Form", "Here", "forms_in", "look_around", "setup_text"]
+
+_COMPOSE_FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
+_HEALTH = ("/health", "/healthz", "/health/", "/up", "/ping", "/status", "/livez")
+_READY = ("/ready", "/readyz", "/readiness", "/health/ready")
+_LOGIN = ("/login", "/login/", "/signin", "/sign-in", "/accounts/login/", "/users/sign_in", "/auth/login")
+_REGISTER = ("/register", "/register/", "/signup", "/sign-up", "/accounts/signup/", "/users/sign_up", "/auth/register")
+_OWN_PAGES = ("/dashboard", "/account", "/profile", "/me", "/home", "/")
+_NAMING_HEADERS = ("x-app-instance", "x-instance", "x-instance-id", "x-served-by", "x-hostname", "x-backend-server")
+_EXPOSE = re.compile(r"^\s*EXPOSE\s+(\d+)", re.IGNORECASE | re.MULTILINE)
+_ASKS_HEALTH = re.compile(r"HEALTHCHECK\b(?:[^\n]*\\\n)*[^\n]*?https?://[^/\s\"']+(/[^\s\"'|;,\]]*)", re.IGNORECASE)
+_Ask = Callable[[str], Reply | None]
+_MOST_FORMS = 50
+_MOST_FIELDS = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """One field of a form."""
+
+    name: str
+    kind: str
+    """Its type, such as `text` or `hidden`."""
+    value: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """A form with a password in it: it logs in, or registers."""
+
+    page: str
+    """Where it was seen."""
+    action: str
+    """Where it is sent."""
+    fields: tuple[Field, ...]
+
+
+@dataclass(kw_only=True)
+class Here:
+    """What was found."""
+
+    name: str
+    compose: str = ""
+    dockerfile: str = ""
+    port: int | None = None
+    """What its image exposes."""
+    site: str = ""
+    health: str = ""
+    ready: str = ""
+    header: str = ""
+    """By which an answer names its instance."""
+    login: Form | None = None
+    register: Form | None = None
+    own_page: str = ""
+    """A page that sends strangers to log in ..."""
+    sends_to: str = ""
+    """... there."""
+    sends_with: int = 303
+    seen: list[str] = field(default_factory=list)
+    """What was looked at and found, a line each."""
+
+
+class _Forms(HTMLParser):
+    """All forms of a page with their fields; what is wrong with the page is nobody's business."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.forms: list[tuple[str, str, list[Field]]] = []
+        self._open = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        if tag == "form" and len(self.forms) < _MOST_FORMS:
+            self.forms.append((given.get("action", ""), given.get("method", "get").lower(), []))
+            self._open = True
+        elif tag in ("input", "select", "textarea", "button") and self._open and given.get("name"):
+            fields = self.forms[-1][2]
+            kind = given.get("type", "submit" if tag == "button" else "text").lower()
+            if len(fields) < _MOST_FIELDS:
+                fields.append(Field(name=given["name"], kind=kind, value=given.get("value", "")))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "form":
+            self._open = False
+
+
+def forms_in(page: str, *, at: str) -> tuple[Form, ...]:
+    """The forms of a page that are posted to its own site and ask for a password."""
+    parser = _Forms()
+    parser.feed(page)
+    found = []
+    for action, method, fields in parser.forms:
+        if method != "post" or not any(each.kind == "password" for each in fields):
+            continue
+        try:
+            target = urlsplit(urljoin(f"http://site{at}", action))
+        except ValueError:
+            continue
+        if target.netloc != "site":
+            continue  # another site's
+        path = (target.path or "/") + (f"?{target.query}" if target.query else "")
+        found.append(Form(page=at, action=path, fields=tuple(fields)))
+    return tuple(found)
+
+
+def look_around(
+    folder: Path, *, site: tuple[str, str, int, ssl.SSLContext | None] | None, timeout_seconds: float = 5.0
+) -> Here:
+    """What is in a folder, and what a site that runs (as it is written, host, port, TLS) tells to strangers.
+
+    Raises:
+        BadInput: there is nothing to begin with, or nobody answers there.
+    """
+    if not folder.is_dir():
+        raise BadInput(f"{folder} is no folder: name the one of your application")
+    here = Here(name=re.sub(r"[^a-z0-9-]+", "-", folder.resolve().name.lower()).strip("-") or "shop")
+    _files(here, folder)
+    if site is not None:
+        _site(here, *site, timeout_seconds=timeout_seconds)
+    if not here.compose and not here.dockerfile and site is None:
+        raise BadInput(
+            f"there is no compose file and no Dockerfile in {folder}: name another folder, or a site that runs with --host URL"
+        )
+    return here
+
+
+def _files(here: Here, folder: Path) -> None:
+    here.compose = next((name for name in _COMPOSE_FILES if (folder / name).is_file()), "")
+    if here.compose:
+        here.seen.append(f"{here.compose}: a compose project")
+    dockerfile = folder / "Dockerfile"
+    if dockerfile.is_file():
+        text = dockerfile.read_text(encoding="utf-8", errors="replace")
+        here.dockerfile = "Dockerfile"
+        exposed = _EXPOSE.search(text)
+        here.port = int(exposed[1]) if exposed and 0 < int(exposed[1]) < 65_536 else None
+        asked = _ASKS_HEALTH.search(text)
+        here.health = asked[1] if asked else ""
+        here.seen.append(
+            "Dockerfile: "
+            + (f"port {here.port}" if here.port else "no EXPOSE")
+            + (f", health path {here.health}" if here.health else "")
+        )
+
+
+def _site(
+    here: Here, written: str, host: str, port: int, context: ssl.SSLContext | None, *, timeout_seconds: float
+) -> None:
+    def ask(path: str) -> Reply | None:
+        return ask_once(path, host=host, port=port, context=context, timeout_seconds=timeout_seconds)
+
+    front = ask("/")
+    if front is None:
+        raise BadInput(f"nobody answers at {written}: start the site first, or leave --host out")
+    here.site = written
+    here.header = next((name for name in _NAMING_HEADERS if front.header(name)), "")
+    if here.header:
+        here.seen.append(f"{written}: {here.header} names the instance")
+    here.health = here.health or _first(ask, _HEALTH)
+    here.ready = _first(ask, _READY)
+    for what, path in (("health", here.health), ("readiness", here.ready)):
+        if path:
+            here.seen.append(f"{written}{path}: {what}")
+    here.login = _form(ask, _LOGIN)
+    here.register = _form(ask, _REGISTER)
+    for form in (here.login, here.register):
+        if form is not None:
+            here.seen.append(f"{written}{form.page}: a form with {', '.join(each.name for each in form.fields)}")
+    login = here.login.page if here.login is not None else "login"
+    for path in _OWN_PAGES:
+        reply = ask(path)
+        to = (reply.header("location") or "") if reply is not None else ""
+        if reply is not None and 300 <= reply.status < 400 and login.strip("/") in to:
+            here.own_page, here.sends_with = path, reply.status
+            here.sends_to = urlsplit(to).path or "/"
+            here.seen.append(f"{written}{path}: sends strangers to {here.sends_to} ({reply.status})")
+            break
+
+
+def _first(ask: _Ask, paths: Sequence[str]) -> str:
+    """The first of these that is answered with 2xx."""
+    return next((path for path in paths if (reply := ask(path)) is not None and 200 <= reply.status < 300), "")
+
+
+def _form(ask: _Ask, paths: Sequence[str]) -> Form | None:
+    for path in paths:
+        reply = ask(path)
+        if reply is not None and reply.status == 200:
+            forms = forms_in(reply.body.decode("utf-8", "replace"), at=path)
+            if forms:
+                return forms[0]
+    return None
+
+
+# -- what is written -----------------------------------------------------------------------------------------------------
+
+_CHECK = "# CHECK:"
+_GUESSED_LOGIN = Form(
+    page="/login",
+    action="/login",
+    fields=(Field(name="email", kind="email"), Field(name="password", kind="password")),
+)
+_GUESSED_REGISTER = Form(page="/register", action="/register", fields=_GUESSED_LOGIN.fields)
+
+
+def setup_text(here: Here, *, file: str) -> str:
+    """The setup file, TOML. `file`: what it will be called."""
+    return "\n".join([*_head(here, file), *_what_runs(here), *_people(here), ""])
+
+
+def _head(here: Here, file: str) -> Iterator[str]:
+    yield "# Written by `harness init`. What it saw:"
+    yield from (f"#   {line}" for line in here.seen)
+    yield f"# What is marked {_CHECK.removeprefix('# ').rstrip(':')} is guessed. What every key means: docs/setup-file.md"
+    try_it = f"harness journey {file} --try" + (f" --host {here.site}" if here.site else "")
+    yield f"# Next: {try_it}, then harness doctor {file}, then harness verify {file}"
+    yield f"name = {_quoted(here.name)}"
+    yield ""
+
+
+def _what_runs(here: Here) -> Iterator[str]:
+    if here.compose:
+        yield "[compose]"
+        yield f"file = {_quoted(here.compose)}"
+        yield '# app = ["web"]      # only what is not found by itself: harness verify says what it took for what'
+        yield ""
+    yield "[app]"
+    if not here.compose:
+        yield f"image = {_quoted(f'{here.name}:latest')}  {_CHECK} what `docker build -t {here.name} .` makes of it"
+        yield '# command = ["./server", "--listen", "{host}:{port}"]  # instead, to run it without containers'
+        if here.port:
+            yield f"port = {here.port}"
+    health = here.health or "/health"
+    yield f"health = {_quoted(health)}" + ("" if here.health else f"  {_CHECK} answers 200 while an instance is alive")
+    if here.ready:
+        yield f"ready = {_quoted(here.ready)}"
+    else:
+        yield '# ready = "/ready"   # answers 200 while an instance wants traffic, 503 while it starts or stops'
+    if here.header:
+        yield f"instance_header = {_quoted(here.header.title())}"
+    else:
+        yield '# instance_header = "X-Instance"   # where an answer names its instance'
+    if not here.compose:
+        yield ""
+        yield "[app.env]"
+        yield f'PORT = "{{port}}"  {_CHECK} how your application is told its port'
+        yield 'DATABASE_URL = "{postgres.url}"'
+        yield 'REDIS_URL = "{redis.url}"'
+        yield 'SECRET_KEY = "{secret}"  # the same for all instances'
+        yield ""
+        yield "[postgres]"
+        yield ""
+        yield "[redis]"
+        yield ""
+        yield "[sessions]"
+        yield f'store = "redis"  {_CHECK} redis, postgres, memory or other'
+    yield ""
+
+
+def _people(here: Here) -> Iterator[str]:
+    yield "# How people use it. One journey a table, its steps in order."
+    yield from _posts("register", here.register, _GUESSED_REGISTER, "the account exists")
+    yield from _posts("login", here.login, _GUESSED_LOGIN, "the person is logged in")
+    own, to = here.own_page or "/dashboard", here.sends_to or "/login"
+    mark = "" if here.own_page else f"  {_CHECK} a page that names the person, and where strangers are sent from it"
+    yield "[journey.whoami]"
+    yield f"steps = [{mark}"
+    yield (
+        f'  {{ get = {_quoted(own)}, recognised = {{ status = 200, contains = "{{user.email}}" }}, '
+        f"logged_out = {{ status = {here.sends_with}, location = {_quoted(to + '*')} }} }},"
+    )
+    yield "]"
+
+
+def _posts(journey: str, form: Form | None, guessed: Form, success: str) -> Iterator[str]:
+    mark = "" if form is not None else f"  {_CHECK} no such form was seen"
+    form = form or guessed
+    names = _value_names([each.name for each in form.fields if each.kind == "hidden"])
+    yield f"[journey.{journey}]"
+    yield f"steps = [{mark}"
+    if names:
+        takes = ", ".join(f"{value} = {{ field = {_quoted(name)} }}" for name, value in names.items())
+        yield f"  {{ get = {_quoted(form.page)}, take = {{ {takes} }} }},"
+    filled = ", ".join(f"{_key(name)} = {_quoted(value)}" for name, value in _filled(form, names).items())
+    yield f"  {{ post = {_quoted(form.action)}, form = {{ {filled} }}, expect = {{ status = [201, 302, 303] }} }},  {_CHECK} the answer when {success}"
+    yield "]"
+    yield ""
+
+
+def _filled(form: Form, taken: Mapping[str, str]) -> dict[str, str]:
+    """What a person writes into each field."""
+    has_mail = any(each.kind == "email" or "mail" in each.name.lower() for each in form.fields)
+    values: dict[str, str] = {}
+    for each in form.fields:
+        name = each.name.lower()
+        if each.name in taken:
+            values[each.name] = f"{{{taken[each.name]}}}"
+        elif each.kind == "password":
+            values[each.name] = "{user.password}"
+        elif each.kind == "email" or "mail" in name:
+            values[each.name] = "{user.email}"
+        elif each.kind in ("checkbox", "radio"):
+            values[each.name] = _literal(each.value or "on")
+        elif each.kind in ("submit", "button", "image", "reset", "file"):
+            continue
+        else:
+            values[each.name] = (
+                "{user.email}" if not has_mail and re.search(r"user|login|name", name) else "{user.name}"
+            )
+    return values
+
+
+def _literal(text: str) -> str:
+    """A text in which nothing is a placeholder."""
+    return re.sub(r"[{}]", "", text)
+
+
+def _value_names(fields: Sequence[str]) -> dict[str, str]:
+    """What is taken of each of these fields, by a name of its own."""
+    names: dict[str, str] = {}
+    for each in dict.fromkeys(fields):
+        plain = re.sub(r"[^a-z0-9]+", "_", each.lower()).strip("_")
+        # Some names are the harness's own.
+        base = (
+            plain
+            if re.match("[a-z]", plain) and plain not in (*PLACEHOLDERS, "seconds")
+            else f"field_{plain}".rstrip("_")
+        )
+        number = 1
+        name = base
+        while name in names.values():
+            number += 1
+            name = f"{base}_{number}"
+        names[each] = name
+    return names
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _quoted(name)
+
+
+def _quoted(text: str) -> str:
+    """As a basic string of TOML: JSON's are, but for what lies beyond the basic plane, which is left as it is."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,162 @@
+"""A first setup file: what is seen is in it, what is guessed is marked, and it can be read as it stands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scripted_server import ScriptedServer, Talk
+
+from harness import cli
+from harness.initial import Field, Form, Here, forms_in, setup_text
+from harness.setup import load_setup
+
+LOGIN = b"""
+<form method="get" action="/search"><input name="q"></form>
+<form method="post"><input type="hidden" name="csrf-token" value="x">
+<input name="username"><input type="password" name="password"><input type="checkbox" name="remember_me" value="yes">
+<button name="go">in</button></form>
+"""
+REGISTER = b"""
+<FORM METHOD=POST ACTION=create><input type=email name="user[email]"><input name=nick>
+<input type=password name=pw><input type=password name=pw2></FORM>
+"""
+
+
+@pytest.fixture
+def site() -> Iterator[ScriptedServer]:
+    scripts = {
+        "/": lambda talk: talk.answer(headers="X-Served-By: web-1\r\n"),
+        "/login": lambda talk: talk.answer(LOGIN),
+        "/signup": lambda talk: talk.answer(REGISTER),
+        "/healthz": lambda talk: talk.answer(),
+        "/readyz": lambda talk: talk.answer(),
+        "/account": lambda talk: talk.answer(status="302 Found", headers="Location: /login?next=/account\r\n"),
+    }
+
+    def nothing(talk: Talk) -> None:
+        talk.answer(status="404 Not Found")
+
+    others = ("/health", "/register", "/register/", "/dashboard", "/ready", "/profile")
+    with closing(ScriptedServer(dict.fromkeys(others, nothing) | scripts)) as server:
+        yield server
+
+
+def written(tmp_path: Path) -> str:
+    return (tmp_path / "harness.toml").read_text(encoding="utf-8")
+
+
+def test_a_site_that_runs(site: ScriptedServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its forms become journeys, fields by name and kind; nothing is sent to it but GET."""
+    host, port = site.address
+    assert cli.main(["init", str(tmp_path), "--host", f"http://{host}:{port}"]) == 0
+    setup = load_setup(tmp_path / "harness.toml")
+    assert (setup.app.health, setup.app.ready, setup.app.instance_header) == ("/healthz", "/readyz", "X-Served-By")
+    get, post = setup.journey["login"].steps
+    assert (get.get, get.take["csrf_token"].field) == ("/login", "csrf-token")
+    assert post.form == {
+        "csrf-token": "{csrf_token}",
+        "username": "{user.email}",
+        "password": "{user.password}",
+        "remember_me": "yes",
+    }
+    (register,) = setup.journey["register"].steps
+    assert register.post == "/create"
+    assert register.form == {
+        "user[email]": "{user.email}",
+        "nick": "{user.name}",
+        "pw": "{user.password}",
+        "pw2": "{user.password}",
+    }
+    (whoami,) = setup.journey["whoami"].steps
+    assert whoami.get == "/account"
+    assert whoami.logged_out is not None
+    assert whoami.logged_out.location == "/login*"
+    assert {seen.method for seen in site.seen} == {"GET"}
+    out = capsys.readouterr().out
+    assert "saw    " in out
+    assert f"harness journey {tmp_path / 'harness.toml'} --try --host http://{host}:{port}" in out
+
+
+def test_a_compose_project(tmp_path: Path) -> None:
+    """It is named, and what cannot be seen in it is guessed and marked."""
+    (tmp_path / "docker-compose.yml").write_text("services: {}", encoding="utf-8")
+    assert cli.main(["init", str(tmp_path)]) == 0
+    setup = load_setup(tmp_path / "harness.toml")
+    assert setup.compose is not None
+    assert [str(file) for file in setup.compose.file] == ["docker-compose.yml"]
+    assert "CHECK: no such form was seen" in written(tmp_path)
+
+
+def test_a_dockerfile(tmp_path: Path) -> None:
+    """Its port and the path of its health check are taken."""
+    text = "FROM x\nEXPOSE 8080\nHEALTHCHECK --interval=5s \\\n  CMD curl -f http://localhost:8080/alive || exit 1\n"
+    (tmp_path / "Dockerfile").write_text(text, encoding="utf-8")
+    assert cli.main(["init", str(tmp_path)]) == 0
+    setup = load_setup(tmp_path / "harness.toml")
+    assert (setup.app.port, setup.app.health) == (8080, "/alive")
+
+
+def test_what_somebody_wrote_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "Dockerfile").touch()
+    (tmp_path / "harness.toml").write_text("mine", encoding="utf-8")
+    assert cli.main(["init", str(tmp_path)]) == 2
+    assert "is there already, and what you wrote is not overwritten" in capsys.readouterr().err
+    assert written(tmp_path) == "mine"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "there is no compose file and no Dockerfile in"),
+        (["--host", "http://127.0.0.1:1"], "nobody answers at http://127.0.0.1:1"),
+        (["--host", "shop"], "URL is the address of a site"),
+    ],
+)
+def test_nothing_to_begin_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    """One message, and nothing is written."""
+    assert cli.main(["init", str(tmp_path), *words]) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("page", "actions"),
+    [
+        ('<form method="post" action="https://elsewhere/x"><input type="password" name="p"></form>', []),
+        ('<form method="post" action="//elsewhere/x"><input type="password" name="p"></form>', []),
+        ('<form method="post" action="http://[broken"><input type="password" name="p"></form>', []),
+        ('<form><input type="password" name="p"></form>', []),
+        ('<form method="post"><input name="p"></form>', []),
+        ('<form method="post" action="?a=1"><input type="password" name="p">', ["/in?a=1"]),
+        ("<input type=password name=p>" * 1000, []),
+        ('<form method="post">' * 1000 + '<input type="password" name="p">', ["/in"]),
+    ],
+)
+def test_forms(page: str, actions: list[str]) -> None:
+    """Those that are posted to the same site and ask for a password, however the page is written."""
+    assert [form.action for form in forms_in(page, at="/in")] == actions
+
+
+@given(name=st.text(max_size=20), value=st.text(max_size=20), action=st.text(max_size=20))
+def test_whatever_a_page_says_the_file_can_be_read(
+    tmp_path_factory: pytest.TempPathFactory, name: str, value: str, action: str
+) -> None:
+    """Names, values and paths of somebody else's page neither break the file nor become part of it."""
+    password = Field(name="password", kind="password")
+    page = Form(
+        page="/login",
+        action="/" + re.sub(r"[^\w?&=/-]", "", action).lstrip("/"),
+        fields=(Field(name=name or "x", kind="hidden"), Field(name=f"{name}2", kind="checkbox", value=value), password),
+    )
+    file = tmp_path_factory.mktemp("initial") / "harness.toml"
+    file.write_text(setup_text(Here(name="shop", login=page, register=page), file="harness.toml"), encoding="utf-8")
+    setup = load_setup(file)
+    assert (setup.journey["login"].steps[-1].form or {})["password"] == "{user.password}"
