@@ -38,7 +38,9 @@ PATIENCE = 5.0
 
 def boot(*, instances: int, one_after_the_other: bool = False) -> tuple[float, float]:
     """Seconds until everything was ready, and those of the slowest node of this boot."""
-    setup = load_setup(assets.path("fixtures/setups/reference.toml"), overrides={"app.instances": instances})
+    # Each instance keeps three connections when it is idle: of fifty, Postgres' usual hundred are too few.
+    wanted = {"app.instances": instances, "postgres.max_connections": max(100, 5 * instances)}
+    setup = load_setup(assets.path("fixtures/setups/reference.toml"), overrides=wanted)
     nodes: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         workspace = stack.enter_context(Workspace.create(reports=Path(folder), name="boot", seed=os.getpid()))
