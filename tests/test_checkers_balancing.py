@@ -14,7 +14,7 @@ from harness.checkers import (
     LateJoinerIsNotFlooded,
     ReloadCostsNothing,
 )
-from harness.model import Answer, Checker, Connection, FaultWindow, History, Operation
+from harness.model import Answer, Checker, Connection, FaultWindow, History, Operation, Outcome
 from tests.checker_histories import (
     APPS,
     FAIL,
@@ -80,6 +80,13 @@ def broken(begin: float, end: float, *, error: str = "refused", stream: str | No
     return doctored(HEALTHY, change)
 
 
+def forbidden(o: Operation) -> Operation:
+    """Whoever writes is told that they may not, by an instance."""
+    if o.method == "GET" or o.due < 6:
+        return o
+    return replace(o, status=403, error="http-403", outcome=Outcome.FAILED, answer=Answer.REFUSED)
+
+
 def late(of: History, since: float) -> History:
     """From then on the rig sends everything late."""
     return doctored(
@@ -109,6 +116,8 @@ def late(of: History, since: float) -> History:
         (broken(5.0, 9.0, stream="download"), PASS, "0 failed"),
         # It failed as often before: then this is not the reload's.
         (broken(0.0, 9.0, stream="slow", error="http-500"), INCONCLUSIVE, "had failed before the reload"),
+        # An instance's own word is no business of the balancer.
+        (doctored(HEALTHY, forbidden), PASS, "0 failed"),
         (looked_after(None), INCONCLUSIVE, "the balancer was not reloaded"),
         (looked_after(replace(RELOAD, effective=None, healed=None)), INCONCLUSIVE, "had no effect"),
         (without(HEALTHY, lambda o: o.stream == "slow"), INCONCLUSIVE, "0 requests under way"),
@@ -255,6 +264,15 @@ def logged_out(o: Operation) -> Operation:
     )
 
 
+def logged_out_before(o: Operation) -> Operation:
+    is_stranger = o.visitor == "v2" and (o.due > 3 or 1 < o.due < 1.1)
+    return replace(o, answer=Answer.LOGGED_OUT, error="logged-out", status=303) if is_stranger else o
+
+
+def logged_out_seldom(o: Operation) -> Operation | None:
+    return None if o.visitor == "v2" and 0.5 < o.due < 2 else logged_out(o)
+
+
 def given_to_others(o: Operation) -> Operation:
     return replace(o, instance="app-1", attempts=("app-1",)) if o.due > 2.4 and o.instance == "app-3" else o
 
@@ -276,6 +294,9 @@ def nobody_says_who(o: Operation) -> Operation:
         (lost(back=8.0, end=10.0), FAIL, "served again 6.0 s after"),
         (lost(back=4.0, end=4.0), INCONCLUSIVE, "it was watched for 2.0 s only"),
         (doctored(lost(), logged_out), FAIL, "1 of 20 people were logged out by the death of nginx"),
+        # Who was taken for a stranger before, or was asked too seldom, has lost nothing by it.
+        (doctored(lost(), logged_out_before), PASS, "served again"),
+        (doctored(lost(), logged_out_seldom), PASS, "served again"),
         (doctored(lost(), given_to_others), FAIL, "app-3 answered nobody after nginx was back"),
         (doctored(lost(), nobody_says_who), PASS, "served again"),
         (

@@ -1635,6 +1635,12 @@ ENTRANCE_LOST = [
         facts={"restart": "any", "restart_delay_seconds": 0.1},
     ),
     Row(
+        "people were logged out, and each instance knows its own alone",
+        AT_HOME | balancer_lost("session-lost", started=0.3, recover=0.5),
+        {"session-in-memory": CERTAIN},
+        looks=TRACELESS,
+    ),
+    Row(
         "people were logged out, and nobody starts it again",
         balancer_lost("session-lost", started=0.3, recover=0.5),
         {},

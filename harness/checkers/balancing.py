@@ -3,6 +3,7 @@ own death."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,6 +65,11 @@ def _thin(operations: Sequence[Operation], *, when: str, needed: int) -> list[st
     ]
 
 
+def _is_own_answer(op: Operation) -> bool:
+    """Whether an instance answered, whatever it said: a gateway's own words (502, 504) come from none."""
+    return op.instance is not None and op.status is not None
+
+
 def _classes(failed: Sequence[Operation]) -> str:
     return ", ".join(f"{name} {count}" for name, count in error_classes(failed).items())
 
@@ -81,8 +87,8 @@ class ReloadCostsNothing:
     Evidence (seconds count from the order): `requests`, `failed`, `errors`, `broken` ["failed-requests", "longest-gap"],
     `failed_by_connection` and `requests_by_connection` {"fresh", "reused"}, `failed_by_method` {"idempotent", "write"},
     `in_flight` (under way at the order), `longest_gap_seconds`, `first_failure_seconds`, `last_failure_seconds`,
-    `reload_seconds` (until it had taken effect), `proof`, `before` (requests), `failed_before`, `late`, `late_share`,
-    `proves`, `guards`, `examples`.
+    `reload_seconds` (until it had taken effect), `proof`, `before` (requests), `failed_before`, `refused_by_instances` (errors
+    that instances answered themselves, which are not judged), `late`, `late_share`, `proves`, `guards`, `examples`.
     """
 
     longest_gap_seconds: float = bounds.GAP_SECONDS
@@ -100,10 +106,12 @@ class ReloadCostsNothing:
         end = max([op.answered if op.answered is not None else op.due for op in operations], default=order) + 1.0
         judged = touching(operations, start=order, end=end, timeout_seconds=timeout_of(history))
         requests = [op for op in judged if was_sent(op)]
-        failed = [op for op in requests if not op.available]
+        # What an instance answers is its own: no reload makes it.
+        refused = [op for op in requests if not op.available and _is_own_answer(op)]
+        failed = [op for op in requests if not op.available and not _is_own_answer(op)]
         touched = {id(op) for op in judged}
         before = [op for op in operations if op.due < order and id(op) not in touched and was_sent(op)]
-        failed_before = [op for op in before if not op.available]
+        failed_before = [op for op in before if not op.available and not _is_own_answer(op)]
         quick = [op for op in operations if op.stream != SLOW]
         gap = gap_within(
             quick,
@@ -148,6 +156,7 @@ class ReloadCostsNothing:
             "proof": window.proof,
             "before": len(before),
             "failed_before": len(failed_before),
+            "refused_by_instances": len(refused),
             **late_as_evidence(late, operations),
             "proves": "" if failed else zero_failures_in_words(len(requests)),
             "guards": guards,
@@ -275,6 +284,7 @@ class BalancerComesBack:
     """
 
     within_seconds: float = bounds.BALANCER_SECONDS
+    asked_before: int = bounds.ASKED_BEFORE
     each_phase: int = bounds.EACH_PHASE
     late_share: float = bounds.LATE_SHARE
     late_after_seconds: float = bounds.LATE_AFTER_SECONDS
@@ -292,7 +302,7 @@ class BalancerComesBack:
         recovered = time_to_recover(since, since=death, successes=self.each_phase)
         served = [op for op in since if op.available and recovered is not None and op.due - death >= recovered]
         answered = {name: sum(op.instance == name for op in served) for name in history.setup.get("pool") or ()}
-        known = {op.visitor for op in before if op.answer is Answer.RECOGNISED}
+        known = self._known(before)
         logged_out = known & {op.visitor for op in served if op.answer is Answer.LOGGED_OUT}
         watched = max((op.due for op in since), default=death) - death
         late = late_ones(operations, after_seconds=self.late_after_seconds)
@@ -355,6 +365,13 @@ class BalancerComesBack:
             f"{plural(len(since), 'request')} had failed",
             **evidence,
         )
+
+    def _known(self, before: Sequence[Operation]) -> set[str]:
+        """Who was recognised each time they were asked, and often enough that no instance was spared: whoever was logged out
+        before the balancer died did not lose their session with it."""
+        asked = Counter(op.visitor for op in before if op.answer in (Answer.RECOGNISED, Answer.LOGGED_OUT))
+        lost = {op.visitor for op in before if op.answer is Answer.LOGGED_OUT}
+        return {visitor for visitor, count in asked.items() if count >= self.asked_before and visitor not in lost}
 
 
 def _ended_before(op: Operation, moment: float, history: History) -> bool:

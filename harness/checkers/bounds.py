@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 __all__ = [
     "ADDRESSES",
+    "ASKED_BEFORE",
     "ASKED_IN_GAP",
     "ASKED_SHARE_IN_GAP",
     "BALANCER_IN_WORDS",
@@ -418,6 +419,10 @@ that goes on is the balancer's own."""
 BALANCER_SECONDS = 5.0
 """From the death of the balancer until people are served again, by all instances. While it is away nobody is: it takes as long as
 whoever keeps it running waits, and as long as the balancer takes to start. A browser that is told nothing is patient for that long."""
+
+ASKED_BEFORE = 4
+"""How often somebody was recognised before the balancer died, and never taken for a stranger, for their session to be held against it.
+Of sessions that one instance of three knows alone, one in 81 gets so far by chance."""
 
 BURST_ERRORS = 6
 """Errors that came through the balancer meanwhile: with one or two for each instance one that counts errors has counted enough."""

@@ -50,6 +50,7 @@ class Case:
                 self.evidence("NoSessionLost").get("lost"),
                 self.evidence("SessionsSurviveRestart").get("pairs_lost"),
                 self.evidence("RolloutCostsNothing").get("sessions", _EMPTY).get("lost"),
+                self.evidence("BalancerComesBack").get("logged_out"),
             )
         )
 
