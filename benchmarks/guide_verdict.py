@@ -128,7 +128,7 @@ def page(runs: Sequence[Verdicts], tuned: Verdicts) -> str:
 
 def left_out(run: Verdicts) -> str:
     told = run.get("left_out", {}).get("failover.new-address")
-    return f" `failover.new-address` is not judged there ({told.partition(': ')[2]})." if told else ""
+    return f" `failover.new-address` is not judged there ({told.removeprefix('compose: ')})." if told else ""
 
 
 def table(promises: Mapping[str, Sequence[Verdicts]], not_judged: Mapping[str, str]) -> Iterator[str]:
@@ -149,7 +149,7 @@ def table(promises: Mapping[str, Sequence[Verdicts]], not_judged: Mapping[str, s
             "; or ".join(cause["remedy"] for cause in causes) if is_bad else "",
         )
     for name, why in not_judged.items():
-        yield row(f"`{name}`", "not judged", why.partition(": ")[2], "", "")
+        yield row(f"`{name}`", "not judged", why.removeprefix("compose: "), "", "")
 
 
 def row(*cells: str) -> str:
