@@ -266,7 +266,7 @@ def test_what_cannot_be_ended_is_reported(record: Record, word: str, monkeypatch
 
     monkeypatch.setattr(os, "killpg", forbidden)
     monkeypatch.setattr(processes, "send", forbidden)
-    done = clean_up(record._replace(leases=(lease_of(node),)), trust_old_groups=True, within_seconds=0.05)
+    done = clean_up(record._replace(leases=(lease_of(node),)), trust_old_groups=True, within_seconds=0.5)
     assert done.problems == (f"app-1 (pid {node.pid}) runs as another user and could not be ended",)
     assert record.scratch.is_dir()
     node.kill()

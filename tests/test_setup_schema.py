@@ -143,7 +143,7 @@ def test_the_example_of_the_page_is_right() -> None:
 def test_the_messages_of_the_page_are_those_that_are_given() -> None:
     """The mistakes shown on the page are among those that are tested, word for word."""
     tested = (ROOT / "tests" / "setup_mistakes.txt").read_text(encoding="utf-8")
-    shown = PAGE.split("```\n")[2].strip().splitlines()
+    shown = PAGE.partition("## When something is wrong")[2].split("```\n")[1].strip().splitlines()
     assert len(shown) == 4
     for message in shown:
         assert message.split(" ", 1)[1] in tested
