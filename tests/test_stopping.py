@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, cast
@@ -45,7 +45,8 @@ class Server:
             threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
 
     def serve(self, connection: socket.socket) -> None:
-        with connection, connection.makefile("rb") as lines:
+        # Whoever watches may be gone before they were answered.
+        with suppress(ConnectionError), connection, connection.makefile("rb") as lines:
             while request := lines.readline():
                 head = [line for line in iter(lines.readline, b"\r\n") if line]
                 asked_to = any(line.lower().startswith(b"connection: close") for line in head)
