@@ -27,9 +27,10 @@ constraints: $(VENV)/.installed-dev
 verify: $(VENV)/.installed
 	$(BIN)/harness verify $(SETUP)
 
-# Two streams, since there may be but two cores: with three, tests of our own are late. What judges setups of processes under traffic has the cores first (`LATER` gives
-# way to it); what only starts and stops things, and mostly waits for them, or starts nothing, is done beside it. What judges setups in containers has the
-# machine for itself: an engine shares the cores among all containers as if they were one process.
+# Two streams, since there may be but two cores: with three, tests of our own are late. What judges setups of processes under
+# traffic has the cores first (`LATER` gives way to it); what only starts and stops things, and mostly waits for them, or starts
+# nothing, is done beside it. What judges setups in containers has the machine for itself: an engine shares the cores among all
+# containers as if they were one process.
 LATER := nice -n 10
 test:
 	$(MAKE) --jobs 2 --output-sync=target processes beside-processes

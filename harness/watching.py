@@ -25,10 +25,11 @@ from harness.journeys import Journey, compile_journeys
 from harness.judging import judge_record, judged
 from harness.model import Answer, Checker, Finding, History, Look, RolloutStep
 from harness.promises import CATALOGUE
-from harness.reporting import Redactor, RunResult, write_page, write_results
+from harness.reporting import RunResult, write_page, write_results
 from harness.setup import Environment, Setup
 from harness.standing import folders
-from harness.traffic import Journal, Stream, Task, Traffic, read_history, read_journal
+from harness.traffic import Journal, Stream, Task, Traffic, read_history
+from harness.trying import context_for, journeys_of
 from harness.visitors import BALANCER, BROWSE
 from harness.workspace import Workspace
 
@@ -187,7 +188,8 @@ def watch(wanted: Watch, *, environment: Environment, say: Callable[[str], None]
             complete=interrupted is None,
         )
         redactor.copy_file(journal_path, journal_path)
-        _write(result, redactor)
+        write_results(result, redactor=redactor)
+        write_page(result.results, redactor=redactor)
         workspace.publish()
     if interrupted is not None:
         raise interrupted
@@ -255,12 +257,9 @@ def _arrive(wanted: Watch, traffic: Traffic) -> list[str]:
 def _journeys(wanted: Watch) -> Mapping[str, Journey]:
     if wanted.setup is None:
         return compile_journeys({_PAGE: {"steps": [{"get": wanted.site.path}]}})
-    declared = {
-        name: journey.model_dump(mode="json", by_alias=True, exclude_unset=True)
-        for name, journey in wanted.setup.journey.items()
-        if name in ("register", "login", *BROWSE)
+    return {
+        name: journey for name, journey in journeys_of(wanted.setup).items() if name in ("register", "login", *BROWSE)
     }
-    return compile_journeys(declared)
 
 
 @contextmanager
@@ -313,10 +312,7 @@ def _authority(wanted: Watch) -> Mapping[str, Path]:
         if known is None:
             raise BadInput("this machine has no file of authorities it believes: name one with --ca FILE")
         path = Path(known)
-    try:
-        ssl.create_default_context(cafile=path)
-    except OSError as problem:
-        raise BadInput(f"--ca {path} holds no certificate of an authority ({problem.strerror or problem})") from None
+    context_for(wanted.site.scheme, path)  # the traffic makes its own: here it is told in time that it cannot
     return {BALANCER: path}
 
 
@@ -344,8 +340,7 @@ def _judge(wanted: Watch, journal: Journal) -> Finding:
     checkers = _checkers(wanted)
     journal.append(judge_record(_PROMISE, checkers, history))
     finding = judged(_PROMISE, checkers, history)
-    looks = [look for each in read_journal(journal.path).scenarios.values() for look in each.history.looks]
-    return diagnose([finding], facts=history.setup, looks=looks)[0]
+    return diagnose([finding], facts=history.setup, looks=history.looks)[0]
 
 
 def _result(
@@ -377,8 +372,3 @@ def _result(
         seconds=seconds,
         boot_seconds=0.0,
     )
-
-
-def _write(result: RunResult, redactor: Redactor) -> None:
-    write_results(result, redactor=redactor)
-    write_page(result.results, redactor=redactor)

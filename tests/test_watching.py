@@ -2,48 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from scripted_server import ScriptedServer
+from watched_sites import LOGIN, PYTHON, url, watch
 
-from harness import cli
 from harness.watching import site_of
-
-FAST = ["--before", "1s", "--after", "1s", "--rate", "50"]
-PYTHON = [sys.executable, "-S", "-c"]
-LOGIN = """
-[[journey.register.steps]]
-post = "/register"
-form = { email = "{user.email}", password = "{user.password}" }
-expect = { status = 200 }
-[[journey.login.steps]]
-post = "/login"
-form = { email = "{user.email}", password = "{user.password}" }
-expect = { status = 200 }
-[[journey.whoami.steps]]
-get = "/me"
-recognised = { status = 200, contains = "{user.email}" }
-logged_out = { status = 303, location = "/login" }
-"""
 
 
 @pytest.fixture
 def site() -> Iterator[ScriptedServer]:
     with closing(ScriptedServer()) as server:
         yield server
-
-
-def url(site: ScriptedServer, path: str = "") -> str:
-    host, port = site.address
-    return f"http://{host}:{port}{path}"
-
-
-def watch(tmp_path: Path, *words: str) -> int:
-    return cli.main(["watch", *FAST, "--report", str(tmp_path / "reports"), *words])
 
 
 @pytest.mark.parametrize(

@@ -16,28 +16,12 @@ from urllib.parse import parse_qs
 
 import pytest
 from scripted_server import ScriptedServer, Talk
+from watched_sites import FAST, LOGIN, PYTHON, url, watch
 
 from harness import cli
 from harness.waiting import wait_until
 
 pytestmark = pytest.mark.judged
-
-FAST = ["--before", "1s", "--after", "1s", "--rate", "50"]
-PYTHON = [sys.executable, "-S", "-c"]
-LOGIN = """
-[[journey.register.steps]]
-post = "/register"
-form = { email = "{user.email}", password = "{user.password}" }
-expect = { status = 200 }
-[[journey.login.steps]]
-post = "/login"
-form = { email = "{user.email}", password = "{user.password}" }
-expect = { status = 200 }
-[[journey.whoami.steps]]
-get = "/me"
-recognised = { status = 200, contains = "{user.email}" }
-logged_out = { status = 303, location = "/login" }
-"""
 
 
 @pytest.fixture
@@ -46,17 +30,8 @@ def site() -> Iterator[ScriptedServer]:
         yield server
 
 
-def url(site: ScriptedServer, path: str = "") -> str:
-    host, port = site.address
-    return f"http://{host}:{port}{path}"
-
-
 def told(tmp_path: Path) -> dict[str, Any]:
     return dict(json.loads((tmp_path / "reports/latest/verdicts.json").read_text(encoding="utf-8")))
-
-
-def watch(tmp_path: Path, *words: str) -> int:
-    return cli.main(["watch", *FAST, "--report", str(tmp_path / "reports"), *words])
 
 
 def test_a_deploy_that_costs_nothing(site: ScriptedServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
