@@ -283,7 +283,7 @@ def _parser() -> argparse.ArgumentParser:
     images.set_defaults(command=_images)
 
     initial = commands.add_parser(
-        "init", help="write a first setup file, from a compose file, a Dockerfile or a site that runs"
+        "init", help="write a first setup file, from a compose file, a Dockerfile, a project or a site that runs"
     )
     initial.add_argument(
         "folder", nargs="?", type=Path, default=Path(), metavar="FOLDER", help="of your application (default: this one)"
