@@ -175,6 +175,14 @@ def secret_at_boot(case: Case) -> Cause | None:
     )
 
 
+_END_THE_SESSION = "delete the session in the store when somebody logs out; clearing the cookie is only manners"
+_NOWHERE_TO_END_IT = (
+    ". Where the cookie itself is the session (Flask, Rails, cookie-session, a JWT) there is nothing to delete: keep sessions on "
+    "the server, or a number with each person that is in the cookie too and that a logout raises"
+)
+"""Of a setup that does not say where sessions are: nobody could look."""
+
+
 def logout_cookie_only(case: Case) -> Cause | None:
     """A copy of the cookie works after the logout, also where the logout itself happened, and its session is there."""
     seen = _after_logout(case)
@@ -193,7 +201,7 @@ def logout_cookie_only(case: Case) -> Cause | None:
         sentence="logging out clears the cookie in the browser and leaves the session alive",
         confidence=Confidence.CERTAIN if sure else Confidence.LIKELY,
         evidence=tuple(evidence),
-        remedy="delete the session in the store when somebody logs out; clearing the cookie is only manners",
+        remedy=_END_THE_SESSION if counted is not None else f"{_END_THE_SESSION}{_NOWHERE_TO_END_IT}",
         guide=_STEP_2,
     )
 
