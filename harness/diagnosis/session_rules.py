@@ -26,6 +26,10 @@ _STORE_NAMES = {"redis": "Redis", "postgres": "Postgres"}
 _STEP_2 = "Step 2: Configure Persistent Session Storage"
 
 
+_ALWAYS_KNOWN = 0.9
+"""Of the times a session was asked for where it began: with less, not even that instance knows it whenever it is asked."""
+
+
 def session_in_memory(case: Case) -> Cause | None:
     """Sessions that only the instance they began on knows, that leave no trace in the shared store, and die with it."""
     if not (case.sessions_lost or case.differs("session_store")):
@@ -60,9 +64,13 @@ def session_in_memory(case: Case) -> Cause | None:
             return None
         confidence = Confidence.POSSIBLE
         against.append("the session store could not be looked into: a secret for each instance looks the same")
+    known, asked = case.recognised(home=True)
+    several = case.apart and known < _ALWAYS_KNOWN * asked
     return Cause(
         id="session-in-memory",
-        sentence="sessions live in the memory of one instance",
+        sentence="sessions live in the memory of one process, and an instance has several"
+        if several
+        else "sessions live in the memory of one instance",
         confidence=confidence,
         evidence=tuple(evidence),
         against=tuple(against),
