@@ -202,6 +202,12 @@ What an instance works on at once is tried first: a server with a few threads is
 everything else, and no more. What is judged is the setup, never how large its machine is.
 
 {sections}
+## What is left out, and the key that gives it
+
+These were judged of none of them. The words are those of the run: each names the key.
+
+{left_out}
+
 ## What of this is the harness's
 
 nginx is told here to leave a dead instance out at once and to ask it again soon (`max_fails`, `fail_timeout`), because this page is
@@ -314,6 +320,7 @@ def page(runs: Mapping[str, Mapping[str, Verdicts]]) -> str:
         versions=", ".join(version for each in asked for version in versions(each)),
         summary="\n".join(summary(asked, runs)),
         sections="".join(section(each, runs[each.folder]) for each in asked),
+        left_out="\n".join(left_out(list(runs.values()))),
     )
 
 
@@ -370,8 +377,7 @@ def section(framework: Framework, runs: Mapping[str, Verdicts]) -> str:
         return "\n".join([*lines, "It was not judged on this machine.", "", ""])
     lines += ["### What it keeps", "", *table(framework, runs), ""]
     lines += ["### What it breaks, and why", "", *findings(framework, runs)]
-    lines += ["### What is left out, and the key that gives it", "", *left_out(runs), "", ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, ""])
 
 
 def difference(text: str, other: Path) -> Iterator[str]:
@@ -398,38 +404,52 @@ def table(framework: Framework, runs: Mapping[str, Verdicts]) -> Iterator[str]:
 
 def findings(framework: Framework, runs: Mapping[str, Verdicts]) -> Iterator[str]:
     """Each that is not pass; the same in several variants is told once, with what was seen in the first."""
-    told: set[tuple[str, str, str]] = set()
+    told: set[tuple[str, str, tuple[str, ...]]] = set()
     for variant, run in runs.items():
+        named: dict[tuple[str, ...], str] = {}
         for each in run["promises"]:
             if each["status"] == "pass":
                 continue
-            causes = list({cause["id"]: cause for found in each["findings"] for cause in found["causes"]}.values())[:2]
-            same = (each["id"], each["status"], ",".join(cause["id"] for cause in causes))
-            if same in told:
+            causes = {cause["id"]: cause for found in each["findings"] for cause in found["causes"]}
+            ids = tuple(causes)
+            if (each["id"], each["status"], ids) in told:
                 continue
-            told.add(same)
+            told.add((each["id"], each["status"], ids))
             where = f" ({framework.variants[variant]})" if len(framework.variants) > 1 else ""
             yield f"**`{each['id']}`**{where}: {each['status']}"
             yield ""
             yield f"- seen: {plain(each['measured'])}"
-            for cause in causes:
-                yield f"- cause: {plain(cause['sentence'])} ({cause['confidence']})"
-                yield f"- remedy: {plain(cause['remedy'])}"
+            if ids in named:
+                yield f"- cause and remedy: as for `{named[ids]}`"
+            elif ids:
+                named[ids] = each["id"]
+                for cause in list(causes.values())[:2]:
+                    yield f"- cause: {plain(cause['sentence'])} ({cause['confidence']})"
+                    yield f"- remedy: {plain(cause['remedy'])}"
             note = framework.verdict(variant, each["id"])
             if note:
-                yield f"- is it so? {note}"
+                yield f"- why: {note}"
             yield ""
     if not told:
         yield "Nothing."
         yield ""
 
 
-def left_out(runs: Mapping[str, Verdicts]) -> Iterator[str]:
-    reasons: dict[str, list[str]] = {}
-    for id_, why in next(iter(runs.values())).get("left_out", {}).items():
-        reasons.setdefault(why, []).append(id_)
-    for why, ids in reasons.items():
-        yield f"- {', '.join(f'`{id_}`' for id_ in ids)}: {plain(why)}"
+def reasons(run: Verdicts) -> Mapping[str, list[str]]:
+    """Why promises were not judged, each with those it keeps out."""
+    found: dict[str, list[str]] = {}
+    for id_, why in run.get("left_out", {}).items():
+        found.setdefault(why, []).append(id_)
+    return found
+
+
+def left_out(runs: Sequence[Mapping[str, Verdicts]]) -> Iterator[str]:
+    """What is judged of none of them."""
+    first, *others = [run for variants in runs for run in variants.values()] or [{}]
+    for why, ids in reasons(first).items():
+        everywhere = [id_ for id_ in ids if all(id_ in other.get("left_out", {}) for other in others)]
+        if everywhere:
+            yield f"- {', '.join(f'`{id_}`' for id_ in everywhere)}: {plain(why)}"
 
 
 def plain(text: str) -> str:

@@ -744,7 +744,8 @@ def _initial(arguments: argparse.Namespace) -> int:
         at = site_of(arguments.host, takes_path=False)
         site = (str(at), at.host, at.port, context_for(at.scheme, arguments.ca))
     here = look_around(arguments.folder, site=site)
-    write_text(output, setup_text(here, file=str(output)))
+    folder = os.path.relpath(arguments.folder, output.parent)
+    write_text(output, setup_text(here, file=str(output), folder=folder))
     for line in here.seen:
         print(f" saw    {line}")
     print(f" wrote  {output}: what is marked CHECK is guessed")

@@ -234,9 +234,9 @@ _GUESSED_LOGIN = Form(
 _GUESSED_REGISTER = Form(page="/register", action="/register", fields=_GUESSED_LOGIN.fields)
 
 
-def setup_text(here: Here, *, file: str) -> str:
-    """The setup file, TOML. `file`: what it will be called."""
-    return "\n".join([*_head(here, file), *_what_runs(here), *_people(here), ""])
+def setup_text(here: Here, *, file: str, folder: str = ".") -> str:
+    """The setup file, TOML. `file`: what it will be called; `folder`: the project's, as seen from there."""
+    return "\n".join([*_head(here, file), *_what_runs(here, folder), *_people(here), ""])
 
 
 def _head(here: Here, file: str) -> Iterator[str]:
@@ -249,15 +249,17 @@ def _head(here: Here, file: str) -> Iterator[str]:
     yield ""
 
 
-def _what_runs(here: Here) -> Iterator[str]:
+def _what_runs(here: Here, folder: str) -> Iterator[str]:
     if here.compose:
         yield "[compose]"
-        yield f"file = {_quoted(here.compose)}"
+        yield f"file = {_quoted((Path(folder) / here.compose).as_posix())}"
         yield '# app = ["web"]      # only what is not found by itself: harness verify says what it took for what'
         yield ""
     yield "[app]"
     if not here.compose:
         yield from _how_it_starts(here)
+        if folder != ".":
+            yield f"directory = {_quoted(folder)}"
     health = here.health or "/health"
     yield f"health = {_quoted(health)}" + ("" if here.health else f"  {_CHECK} answers 200 while an instance is alive")
     if here.ready:

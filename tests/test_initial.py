@@ -163,6 +163,18 @@ def test_no_framework(tmp_path: Path, files: dict[str, str], capsys: pytest.Capt
     assert "no project of a known framework" in capsys.readouterr().err
 
 
+def test_a_file_beside_the_project_finds_it(tmp_path: Path) -> None:
+    """Paths in a setup file begin at its own folder."""
+    for name, file in (("shop", "go.mod"), ("stack", "compose.yml")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_text("module shop", encoding="utf-8")
+        assert cli.main(["init", str(tmp_path / name), "--output", str(tmp_path / f"{name}.toml")]) == 0
+    shop, stack = load_setup(tmp_path / "shop.toml"), load_setup(tmp_path / "stack.toml")
+    assert shop.app.directory == "shop"
+    assert stack.compose is not None
+    assert [str(file) for file in stack.compose.file] == ["stack/compose.yml"]
+
+
 def test_what_the_sources_read_is_given_to_them(tmp_path: Path) -> None:
     """By the names of the variables; what they do not read is not there, and what nobody can guess is left to its author."""
     sources = {
