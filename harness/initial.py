@@ -19,16 +19,17 @@ from urllib.parse import urljoin, urlsplit
 from harness.errors import BadInput
 from harness.journeys import PLACEHOLDERS, Reply
 from harness.projects import Project, project_in, variables_read
-from harness.trying import ask_once
+from harness.trying import ask_once, slashed
 
 __all__ = ["Form", "Here", "forms_in", "look_around", "setup_text"]
 
 _COMPOSE_FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 _HEALTH = ("/health", "/healthz", "/health/", "/up", "/ping", "/status", "/livez")
 _READY = ("/ready", "/readyz", "/readiness", "/health/ready")
+_VERSION = ("/version", "/about", "/info")
 _LOGIN = ("/login", "/login/", "/signin", "/sign-in", "/accounts/login/", "/users/sign_in", "/auth/login")
 _REGISTER = ("/register", "/register/", "/signup", "/sign-up", "/accounts/signup/", "/users/sign_up", "/auth/register")
-_OWN_PAGES = ("/dashboard", "/account", "/profile", "/me", "/home", "/")
+_OWN_PAGES = ("/dashboard", "/account", "/accounts/profile/", "/profile", "/me", "/home", "/")
 _NAMING_HEADERS = ("x-app-instance", "x-instance", "x-instance-id", "x-served-by", "x-hostname", "x-backend-server")
 _EXPOSE = re.compile(r"^\s*EXPOSE\s+(\d+)", re.IGNORECASE | re.MULTILINE)
 _ASKS_HEALTH = re.compile(r"HEALTHCHECK\b(?:[^\n]*\\\n)*[^\n]*?https?://[^/\s\"']+(/[^\s\"'|;,\]]*)", re.IGNORECASE)
@@ -73,6 +74,8 @@ class Here:
     site: str = ""
     health: str = ""
     ready: str = ""
+    version: str = ""
+    """Where it tells its version."""
     header: str = ""
     """By which an answer names its instance."""
     login: Form | None = None
@@ -189,7 +192,8 @@ def _site(
         here.seen.append(f"{written}: {here.header} names the instance")
     here.health = here.health or _first(ask, _HEALTH)
     here.ready = _first(ask, _READY)
-    for what, path in (("health", here.health), ("readiness", here.ready)):
+    here.version = next((at for path in _VERSION for at, reply in [_asked(ask, path)] if _tells_version(reply)), "")
+    for what, path in (("health", here.health), ("readiness", here.ready), ("version", here.version)):
         if path:
             here.seen.append(f"{written}{path}: {what}")
     here.login = _form(ask, _LOGIN)
@@ -198,24 +202,50 @@ def _site(
         if form is not None:
             here.seen.append(f"{written}{form.page}: a form with {', '.join(each.name for each in form.fields)}")
     login = here.login.page if here.login is not None else "login"
-    for path in _OWN_PAGES:
-        reply = ask(path)
+    for page in _OWN_PAGES:
+        path, reply = _asked(ask, page)
         to = (reply.header("location") or "") if reply is not None else ""
         if reply is not None and 300 <= reply.status < 400 and login.strip("/") in to:
             here.own_page, here.sends_with = path, reply.status
-            here.sends_to = urlsplit(to).path or "/"
+            here.sends_to = _path_of(to) or "/"
             here.seen.append(f"{written}{path}: sends strangers to {here.sends_to} ({reply.status})")
             break
 
 
 def _first(ask: _Ask, paths: Sequence[str]) -> str:
     """The first of these that is answered with 2xx."""
-    return next((path for path in paths if (reply := ask(path)) is not None and 200 <= reply.status < 300), "")
+    asked = (_asked(ask, path) for path in paths)
+    return next((path for path, reply in asked if reply is not None and 200 <= reply.status < 300), "")
+
+
+def _asked(ask: _Ask, path: str) -> tuple[str, Reply | None]:
+    """The answer, and the path it is of: many frameworks send everybody to the same one with a slash at its end."""
+    reply = ask(path)
+    if reply is not None and 300 <= reply.status < 400 and slashed(reply, path):
+        return f"{path}/", ask(f"{path}/")
+    return path, reply
+
+
+def _path_of(location: str) -> str:
+    try:
+        return urlsplit(location).path
+    except ValueError:
+        return ""
+
+
+def _tells_version(reply: Reply | None) -> bool:
+    if reply is None or reply.status != 200:
+        return False
+    try:
+        told = json.loads(reply.body)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(told, dict) and "version" in told
 
 
 def _form(ask: _Ask, paths: Sequence[str]) -> Form | None:
-    for path in paths:
-        reply = ask(path)
+    for each in paths:
+        path, reply = _asked(ask, each)
         if reply is not None and reply.status == 200:
             forms = forms_in(reply.body.decode("utf-8", "replace"), at=path)
             if forms:
@@ -266,6 +296,12 @@ def _what_runs(here: Here, folder: str) -> Iterator[str]:
         yield f"ready = {_quoted(here.ready)}"
     else:
         yield '# ready = "/ready"   # answers 200 while an instance wants traffic, 503 while it starts or stops'
+    if here.version:
+        yield f"version = {_quoted(here.version)}"
+    elif here.site:
+        yield f'version = ""  {_CHECK} none was seen; a path that answers {{"version": ...}}, so that a new one can be told from the old'
+    else:
+        yield '# version = "/version"   # answers {"version": ...}, so that a new one can be told from the old; "" where there is none'
     if here.header:
         yield f"instance_header = {_quoted(here.header.title())}"
     else:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scripted_server import ScriptedServer, Talk
+from scripted_server import Script, ScriptedServer, Talk
 
 from harness import cli
 from harness.initial import Field, Form, Here, forms_in, setup_text
@@ -81,6 +81,38 @@ def test_a_site_that_runs(site: ScriptedServer, tmp_path: Path, capsys: pytest.C
     out = capsys.readouterr().out
     assert "saw    " in out
     assert f"harness journey {tmp_path / 'harness.toml'} --try --host http://{host}:{port}" in out
+
+
+def test_a_site_that_ends_its_paths_with_a_slash(tmp_path: Path) -> None:
+    """As Django does: whoever asks without it is sent there, and the file has the path that answers. A version is JSON."""
+
+    def to(where: str, status: str = "301 Moved Permanently") -> Script:
+        return lambda talk: talk.answer(status=status, headers=f"Location: {where}\r\n")
+
+    def nothing(talk: Talk) -> None:
+        talk.answer(status="404 Not Found")
+
+    there = {path: to(f"{path}/") for path in ("/health", "/ready", "/login", "/register", "/dashboard", "/version")}
+    scripts: dict[str, Script] = {
+        **there,
+        "/login/": lambda talk: talk.answer(LOGIN),
+        "/register/": lambda talk: talk.answer(LOGIN),
+        "/dashboard/": to("/login/?next=/dashboard/", "302 Found"),
+        "/version/": lambda talk: talk.answer(b'{"version": "1"}'),
+    }
+    for version, answers in (("/version/", scripts), (None, scripts | {"/version/": nothing})):
+        folder = tmp_path / str(version).strip("/")
+        folder.mkdir()
+        with closing(ScriptedServer(answers)) as server:
+            host, port = server.address
+            assert cli.main(["init", str(folder), "--host", f"http://{host}:{port}"]) == 0
+        setup = load_setup(folder / "harness.toml")
+        assert (setup.app.health, setup.app.ready, setup.app.version) == ("/health/", "/ready/", version)
+        assert [setup.journey[name].steps[0].get for name in ("register", "login", "whoami")] == [
+            "/register/",
+            "/login/",
+            "/dashboard/",
+        ]
 
 
 def test_a_compose_project(tmp_path: Path) -> None:
