@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ CHECKOUT = Path(__file__).parents[1]
 FIXTURES = CHECKOUT / "fixtures/frameworks"
 GO_SOURCES = Path("/usr/share/gocode/src")
 """Where Debian's packages of Go libraries are: an answer where the module proxy cannot be reached."""
+WIDTH = 140
 TOLD = {"fail": "**fail**", "rig-error": "**rig-error**", "inconclusive": "inconclusive", "pass": "pass"}
 
 
@@ -357,7 +359,7 @@ def summary(asked: Sequence[Framework], runs: Mapping[str, Mapping[str, Verdicts
 
 
 def section(framework: Framework, runs: Mapping[str, Verdicts]) -> str:
-    lines = [f"## {framework.name}", "", framework.words, "", "```console"]
+    lines = [f"## {framework.name}", "", *wrapped(framework.words), "", "```console"]
     lines += [f"$ {line}" for line in framework.typed]
     lines += [f"$ harness verify {variant}" for variant in framework.variants]
     lines += ["```", ""]
@@ -392,7 +394,8 @@ def table(framework: Framework, runs: Mapping[str, Verdicts]) -> Iterator[str]:
     always = [
         id_ for id_ in ids if all(promises[id_]["status"] == "pass" for promises in of.values() if id_ in promises)
     ]
-    yield f"{len(always)} of {len(ids)} promises{' in each of them' if len(runs) > 1 else ''}: {', '.join(f'`{id_}`' for id_ in always)}."
+    where = " in each of them" if len(runs) > 1 else ""
+    yield from wrapped(f"{len(always)} of {len(ids)} promises{where}: {', '.join(f'`{id_}`' for id_ in always)}.")
     rest = [id_ for id_ in ids if id_ not in always]
     if rest:
         yield ""
@@ -450,6 +453,10 @@ def left_out(runs: Sequence[Mapping[str, Verdicts]]) -> Iterator[str]:
         everywhere = [id_ for id_ in ids if all(id_ in other.get("left_out", {}) for other in others)]
         if everywhere:
             yield f"- {', '.join(f'`{id_}`' for id_ in everywhere)}: {plain(why)}"
+
+
+def wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, break_on_hyphens=False)
 
 
 def plain(text: str) -> str:
