@@ -459,9 +459,14 @@ def _add_setup(parser: argparse.ArgumentParser, *, what: str) -> None:
     parser.add_argument("--instances", type=int, metavar="N", help="run this many instances, whatever the file says")
     parser.add_argument(
         "--platform",
-        choices=("auto", "native", "docker", "swarm", "compose"),
+        choices=("auto", "native", "docker", "swarm", "compose", "remote"),
         default="auto",
         help="where the nodes run",
+    )
+    parser.add_argument(
+        "--yes-i-own",
+        metavar="HOST",
+        help="of a site that runs already ([remote]): its instances may be stopped, killed and replaced; its host, once more",
     )
 
 
@@ -575,7 +580,15 @@ def _wishes(arguments: argparse.Namespace) -> Wishes:
         instances=arguments.instances,
         reports=arguments.report,
         overrides=tuple(arguments.overrides),
+        owns=arguments.yes_i_own,
+        confirm=_typed if sys.stdin is not None and sys.stdin.isatty() else None,
     )
+
+
+def _typed(question: str) -> str:
+    """What a person at a terminal answers; nothing where they end their input."""
+    print(question, end=" ", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip()
 
 
 def _watch_stdin(when_over: Callable[[], None]) -> None:

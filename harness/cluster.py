@@ -23,7 +23,7 @@ from harness.errors import HarnessError, NodeError, NodeNeverReady, NothingTeste
 from harness.faults import Fault
 from harness.layouts import Database, Instance, Layout, RunnableNode, Store, lay_out
 from harness.model import FaultWindow, Look, RolloutStep
-from harness.platforms import CutOff, Relocatable, Replaceable
+from harness.platforms import CutOff, Elsewhere, Relocatable, Replaceable
 from harness.ports import PortLeases
 from harness.replicas import Replicas
 from harness.rollouts import BlueGreen, Rollout, Side, rollout_for
@@ -107,6 +107,16 @@ class Cluster:
         return self.setup.app.names if self.replicas is not None else tuple(each.name for each in self.instances)
 
     @property
+    def most_per_second(self) -> float | None:
+        """How many requests a second the setup bears, where its owner sets a limit."""
+        return None if self.setup.remote is None else self.setup.remote.most_per_second
+
+    @property
+    def reachable(self) -> tuple[Instance, ...]:
+        """Those that can be asked by themselves, and not only through the balancer."""
+        return tuple(instance for instance in self.instances if instance.reachable)
+
+    @property
     def database(self) -> Database:
         """The database of the application: for scenarios that need one of the harness's own."""
         if self.layout.database is None:
@@ -161,7 +171,8 @@ class Cluster:
         return look
 
     def look_at_all(self, what: str, path: str) -> tuple[Look, ...]:
-        return tuple(self._on_all(lambda instance: self.look(what, instance, path)))
+        """Ask every instance that can be asked by itself."""
+        return tuple(self._on_each(self.reachable, lambda instance: self.look(what, instance, path)))
 
     def page(self, instance: Instance, path: str) -> str:
         """One page, asked of one instance directly. Raises NothingTested: it does not come."""
@@ -285,6 +296,7 @@ class Cluster:
         proof = ""
         healing: float | None = None
         healed: float | None = None
+        by_itself = False
         try:
             with fault.applied_to(on.node) as proof:
                 effective = clock.now()
@@ -297,6 +309,8 @@ class Cluster:
             on.node.wait_ready()
             healed = clock.now()
             self._spent("recovery of instances", healed - healing)
+            if isinstance(on.node, Elsewhere) and (back := on.node.back_since) is not None:
+                healing, healed, by_itself = min(healing, back), min(healed, back), True
             self.moved()
         finally:
             self.record(
@@ -308,6 +322,7 @@ class Cluster:
                     healing=healing if healing is not None else clock.now(),
                     healed=healed,
                     proof=proof,
+                    by_itself=by_itself,
                 )
             )
 
@@ -401,7 +416,9 @@ class Cluster:
                     effective=effective,
                     healing=effective,
                     healed=healed,
-                    proof=f"the process ended with exit code {code}",
+                    proof=node.proof
+                    if isinstance(node := instance.node, Elsewhere)
+                    else f"the process ended with exit code {code}",
                 )
             )
         self._wait_answering()
@@ -512,8 +529,11 @@ class Cluster:
             node.resume()
             if isinstance(node, CutOff):
                 node.reconnect()
-            if node.is_running() and node.spec is not instance.spec:
+            if node.is_running() and node.spec is not instance.spec and not isinstance(node, Elsewhere):
                 node.stop()
+            if isinstance(node, Elsewhere) and node.spec is not instance.spec:
+                # Its owner's own way back, which may need it to run.
+                node.start(instance.spec)
             if not node.is_running():
                 node.start(instance.spec)
             node.wait_ready()
@@ -554,11 +574,13 @@ class Cluster:
                 because=f"{who} should serve {page} again",
             )
 
-        self._on_all(lambda instance: wait_for(str(instance), instance.address))
-        if self.replicas is not None:
+        reachable = self.reachable
+        self._on_each(reachable, lambda instance: wait_for(str(instance), instance.address))
+        if self.replicas is not None or len(reachable) < len(self.instances) or not self.instances:
             # Only the balancer can be asked, and it has to find them first.
             host, port = self.layout.entrance
-            wait_for("the balancer", f"{host}:{port}", secure.authority if secure is not None else None)
+            called = f"[{host}]" if ":" in host else host
+            wait_for("the balancer", f"{called}:{port}", secure.authority if secure is not None else None)
 
     # -- life -------------------------------------------------------------------------------------------------
 
@@ -689,8 +711,12 @@ class Cluster:
             raise ExceptionGroup("some nodes could not be stopped", problems)
 
     def _on_all(self, act: Callable[[Instance], _Result]) -> list[_Result]:
-        with ThreadPoolExecutor(max(1, len(self.instances)), "instances") as pool:
-            return list(pool.map(act, self.instances))
+        return self._on_each(self.instances, act)
+
+    @staticmethod
+    def _on_each(instances: Sequence[Instance], act: Callable[[Instance], _Result]) -> list[_Result]:
+        with ThreadPoolExecutor(max(1, len(instances)), "instances") as pool:
+            return list(pool.map(act, instances))
 
     def _spent(self, what: str, seconds: float) -> None:
         self.waits[what] = self.waits.get(what, 0.0) + seconds
@@ -776,10 +802,14 @@ class _RolloutSite:
         """Stop it and start it in the version of before, and return when it says that it is ready."""
         instance = self._cluster.instance(name)
         self._note("stop", name)
-        code = instance.node.stop() if instance.node.is_running() else instance.node.exit_code
-        self._note("stopped", name, detail=f"exit code {code}")
+        node = instance.node
+        if isinstance(node, Elsewhere):
+            self._note("stopped", name, detail="in the way of its owner")
+        else:
+            code = node.stop() if node.is_running() else node.exit_code
+            self._note("stopped", name, detail=f"exit code {code}")
         self._note("start", name, version=_FIRST)
-        instance.node.start(instance.spec)
+        node.start(instance.spec)
         instance.node.wait_ready()
         self._note("ready", name, version=_FIRST)
 

@@ -109,7 +109,13 @@ def examine(setup: Setup, environment: Environment) -> Report:
             harness=__version__,
             auto=choice.platform,
             why_auto=choice.why,
-            platforms=(native.result(), docker, _compose(docker, compose.result()), _swarm(docker, seen)),
+            platforms=(
+                native.result(),
+                docker,
+                _compose(docker, compose.result()),
+                _swarm(docker, seen),
+                _remote(),
+            ),
             machine=(
                 _python(),
                 user.result(),
@@ -322,6 +328,13 @@ def _compose(docker: Platform, command: Found) -> Platform:
     if not command.is_there:
         return Platform(name="compose", usable=False, why_not=command.note, remedy=command.remedy)
     return _on_engine("compose", docker, found=command)
+
+
+def _remote() -> Platform:
+    """A site that runs somewhere else needs nothing of this machine but what its hooks are."""
+    return Platform(
+        name="remote", usable=True, found=(Found(what="network", note="a setup with a table [remote] says which site"),)
+    )
 
 
 def _on_engine(name: str, docker: Platform, *, found: Found) -> Platform:

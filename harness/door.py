@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from harness import assets
 from harness.errors import BadInput, HarnessError
-from harness.layouts import Choice, adapt, choose, missing, undeclared
+from harness.layouts import Choice, adapt, adopt, choose, missing, undeclared
 from harness.promises import CATALOGUE, matching, why_left_out
 from harness.reporting import QuietView, RunResult, View, append_summary
 from harness.setup import Environment, Setup, load_setup, parse_override, read_environment
@@ -51,6 +51,10 @@ class Wishes:
     """Promise ids or globs; all when empty."""
     overrides: tuple[str, ...] = ()
     """`key=value` changes of the setup file."""
+    owns: str | None = None
+    """The host of a site whose owner has said once more that its instances may be stopped, killed and replaced."""
+    confirm: Callable[[str], str] | None = None
+    """Asks a person who is there; None: nobody is."""
     shown_in_ci: bool = True
     """Whether a CI service that shows summaries is given this one; not where another program asked for the run."""
 
@@ -76,6 +80,8 @@ class Wishes:
             words += ["--attach", self.attach]
         if self.instances is not None:
             words += ["--instances", str(self.instances)]
+        if self.owns is not None:
+            words += ["--yes-i-own", self.owns]
         for override in self.overrides:
             words += ["--set", override]
         return words
@@ -299,7 +305,24 @@ def read_wishes(wishes: Wishes) -> tuple[Setup, Choice, Environment]:
             adopted.setup,
             replace(choice, notes=adopted.notes, nodes=adopted.nodes, lacks=adopted.lacks),
         )
+    if choice.platform == "remote":
+        setup, choice = adopt(setup, choice, owned=_owned(setup, wishes))
+    elif wishes.owns is not None:
+        raise BadInput(
+            f"--yes-i-own is for a site that runs already, and the setup has no [remote] (got {wishes.owns})"
+        )
     return setup, choice, environment
+
+
+def _owned(setup: Setup, wishes: Wishes) -> str | None:
+    """The host that somebody named once more: on the command line, or now."""
+    remote = setup.remote
+    if wishes.owns is not None or remote is None or not remote.allow_faults or wishes.confirm is None:
+        return wishes.owns
+    typed = wishes.confirm(
+        f"Instances of {remote.host} will be stopped, killed or replaced (remote.allow_faults). Type its name to go on:"
+    )
+    return typed if typed == remote.host else None
 
 
 def _default(wishes: Wishes) -> Path:

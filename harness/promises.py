@@ -785,7 +785,16 @@ _GROUPS = {
 
 NEEDS: Mapping[str, str] = MappingProxyType(
     {
-        "instances": "it asks and breaks single instances, which this platform does not let one do",
+        "instances": "it asks single instances, which this platform does not let one do",
+        "names": "it is not known which instances there are",
+        "kill": "its instances are not the harness's to kill",
+        "stop": "its instances are not the harness's to stop",
+        "hang": "its instances are not the harness's to freeze",
+        "signals": "how an instance ends after it was told to stop cannot be watched there",
+        "balancer": "its balancer is not the harness's to break",
+        "headers": "not every kind of answer can be had there, such as the balancer's own errors",
+        "overload": "nobody is given more than is sent to it anyway",
+        "take-back": "its instances are not the harness's to put back to the version of before",
         "new-version": "its instances are not the harness's to replace",
         "database": "its database is not the harness's to stop or to empty",
         "cut-off": "its nodes have no network of their own to be cut off from: --platform docker has",

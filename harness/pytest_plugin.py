@@ -36,12 +36,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--platform",
         default="auto",
-        choices=("auto", "native", "docker", "swarm", "compose"),
+        choices=("auto", "native", "docker", "swarm", "compose", "remote"),
         help="where the nodes run",
     )
     group.addoption("--compose", action="append", metavar="FILE", help="the compose project to verify")
     group.addoption("--scale", action="append", metavar="SERVICE=N", help="run a service of it N times")
     group.addoption("--attach", metavar="PROJECT", help="a compose project that runs already, as it is")
+    group.addoption(
+        "--yes-i-own", metavar="HOST", help="the host of a site ([remote]) whose instances may be stopped and killed"
+    )
     group.addoption("--seed", type=int, metavar="N", help="repeat the choices of an earlier run")
     group.addoption("--report", metavar="FOLDER", help="where results are written (default: reports)")
     group.addoption("--promise", action="append", metavar="ID", help="only promises that match, such as 'failover.*'")
@@ -219,6 +222,7 @@ def _door(config: pytest.Config) -> Door:
             wishes = Wishes(
                 setup=Path(config.getoption("--setup")) if config.getoption("--setup") else None,
                 platform=config.getoption("--platform"),
+                owns=config.getoption("--yes-i-own"),
                 compose=tuple(Path(file) for file in config.getoption("--compose") or ()),
                 scale=tuple(config.getoption("--scale") or ()),
                 attach=config.getoption("--attach"),

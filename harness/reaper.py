@@ -37,6 +37,7 @@ __all__ = [
     "SCRATCH_PREFIX",
     "CleanedUp",
     "Lease",
+    "Owed",
     "Record",
     "clean_up",
     "main",
@@ -68,6 +69,14 @@ class Lease(NamedTuple):
     """It and its whole family were seen to be gone: its id means nothing any more."""
 
 
+class Owed(NamedTuple):
+    """What makes good what a run did to a node of somebody else."""
+
+    name: str
+    argv: tuple[str, ...]
+    within_seconds: float
+
+
 class Record(NamedTuple):
     """What is written on disk about a run: all one has to know to put it away."""
 
@@ -85,6 +94,8 @@ class Record(NamedTuple):
     """Where the container engines are that the run used."""
     borrowed: tuple[Mapping[str, Any], ...] = ()
     """Containers of somebody else that the run broke for a while: what `engine.Borrowed` says of each."""
+    owed: tuple[Owed, ...] = ()
+    """What the run did to nodes of somebody else and has not undone."""
 
 
 class CleanedUp(NamedTuple):
@@ -123,6 +134,7 @@ def read_record(path: Path) -> Record | None:
     leases: dict[int, Lease] = {}
     engines: list[str] = []
     borrowed: list[Mapping[str, Any]] = []
+    owed: dict[str, Owed] = {}
     for fact in facts[1:]:
         if fact["t"] == "lease":
             leases[fact["pid"]] = Lease(fact["name"], fact["pid"], fact["started"])
@@ -132,6 +144,10 @@ def read_record(path: Path) -> Record | None:
             engines.append(fact["url"])
         elif fact["t"] == "borrowed":
             borrowed.append({key: value for key, value in fact.items() if key != "t"})
+        elif fact["t"] == "owed":
+            owed[fact["name"]] = Owed(fact["name"], tuple(fact["argv"]), fact["within_seconds"])
+        elif fact["t"] == "settled":
+            owed.pop(fact["name"], None)
     head = facts[0]
     return Record(
         path=path,
@@ -145,6 +161,7 @@ def read_record(path: Path) -> Record | None:
         leases=tuple(leases.values()),
         engines=tuple(engines),
         borrowed=tuple(borrowed),
+        owed=tuple(owed.values()),
     )
 
 
@@ -214,7 +231,46 @@ def clean_up(
         # Long after, it may be at rest because somebody wants that.
         told = (engine.give_back(engine.Borrowed(**each), start=trust_old_groups) for each in record.borrowed)
         stuck += [problem for problem in told if problem is not None]
+    # Long after, it may be at rest because somebody wants that.
+    if record.owed and harness_was_killed and trust_old_groups:
+        stuck += _settle(record.owed)
     return CleanedUp((*killed.values(), *removed), tuple(stuck))
+
+
+def _settle(owed: Collection[Owed]) -> list[str]:
+    """Run what makes good what was done to nodes of somebody else, side by side. Returns what went wrong."""
+    import subprocess  # only needed where a site of somebody else was broken
+
+    problems: list[str] = []
+    running: list[tuple[Owed, subprocess.Popen[bytes]]] = []
+    for each in owed:
+        try:
+            running.append(
+                (
+                    each,
+                    subprocess.Popen(
+                        each.argv,
+                        stdin=subprocess.DEVNULL,
+                        stdout=subprocess.DEVNULL,
+                        stderr=subprocess.DEVNULL,
+                        start_new_session=True,
+                    ),
+                )
+            )
+        except OSError as problem:
+            problems.append(f"{each.name} could not be given back as it was ({problem.strerror})")
+    for each, process in running:
+        try:
+            code = process.wait(each.within_seconds)
+        except subprocess.TimeoutExpired:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, SIGKILL)
+            process.wait()
+            problems.append(f"{each.name} could not be given back as it was (no end within {each.within_seconds:g} s)")
+        else:
+            if code != 0:
+                problems.append(f"{each.name} could not be given back as it was (its hook ended with exit code {code})")
+    return problems
 
 
 def _name_of(process: Process, record: Record) -> str:

@@ -192,13 +192,14 @@ class Verification:
             secure={} if (secure := cluster.layout.balancer.secure) is None else {"balancer": secure.authority},
             version_header=setup.app.version_header,
             instance_header=setup.app.instance_header,
+            most_per_second=cluster.most_per_second,
         )
 
     @property
     def _targets(self) -> Mapping[str, tuple[str, int]]:
         """Where visitors can be sent."""
         layout = self.cluster.layout
-        return {"balancer": layout.entrance} | {instance.name: instance.target for instance in layout.instances}
+        return {"balancer": layout.entrance} | {instance.name: instance.target for instance in self.cluster.reachable}
 
     def _retarget(self) -> None:
         """Tell the traffic who is who, where that can change."""
@@ -266,7 +267,7 @@ class Verification:
             # Workers (nginx, by the upstream's zone) and threads (HAProxy) share what they know: they choose as one.
             "balancer_workers": 1,
             "pool": list(setup.pool),
-            **{key: _plain(getattr(balancer, key)) for key in balancer.ONLY[balancer.kind]},
+            **{key: _plain(getattr(balancer, key)) for key in balancer.ONLY.get(balancer.kind, ())},
             "read_timeout_seconds": balancer.read_timeout_seconds,
             "connect_timeout_seconds": balancer.connect_timeout_seconds,
             "resolve": balancer.resolve,

@@ -102,7 +102,9 @@ class Visitors:
         return tuple(people)
 
     def log_in_on_each(self, *, count: int) -> tuple[Visitor, ...]:
-        """`count` new people on every instance, asked directly."""
+        """`count` new people on every instance, asked directly; through the balancer where these cannot be."""
+        if len(self._cluster.reachable) < len(self._cluster.instances):
+            return self.log_in(count=count * len(self._cluster.instances))
         return tuple(
             person for instance in self._cluster.instances for person in self.log_in(count=count, via=instance)
         )
@@ -329,24 +331,48 @@ class Visitors:
             values={"seconds": f"{seconds:g}"},
         )
 
+    def _within_bounds(self, streams: Sequence[Stream]) -> Sequence[Stream]:
+        """The same, slowed down where a site is not to be sent so much: whoever asks for less than its share gets that, and
+        the others share what is left (max-min fairness: of few slow requests none is given up for many quick ones)."""
+        most = self._cluster.most_per_second
+        if most is None:
+            return streams
+        left, given = most, {}
+        by_need = sorted(streams, key=lambda stream: stream.rate * self._requests_each(stream.journeys))
+        for place, stream in enumerate(by_need):
+            each = self._requests_each(stream.journeys)
+            share = min(stream.rate * each, left / (len(by_need) - place))
+            left -= share
+            given[stream.name] = replace(stream, rate=share / each)
+        return [given[stream.name] for stream in streams]
+
+    def _requests_each(self, journeys: Mapping[str, float]) -> float:
+        """How many requests a visit is, on average."""
+        known = self._cluster.setup.journey
+        steps = {name: len(known[name].steps) if name in known else 1 for name in journeys}
+        return sum(share * steps[name] for name, share in journeys.items()) / sum(journeys.values())
+
     @contextmanager
     def _running(self, *streams: Stream) -> Iterator[Browsing]:
         with ExitStack() as stack:
-            for stream in streams:
+            bounded = self._within_bounds(streams)
+            for stream in bounded:
                 self._traffic.start_stream(stream)
                 stack.callback(self._traffic.stop_stream, stream.name)
-            yield Browsing(lambda: self.history)
+            yield Browsing(lambda: self.history, rate=sum(stream.rate for stream in bounded))
 
 
 class Browsing:
     """Traffic that is under way."""
 
-    def __init__(self, history: Callable[[], History]) -> None:
+    def __init__(self, history: Callable[[], History], *, rate: float) -> None:
+        """`rate`: visits per second that are begun, of all streams."""
         self._history = history
+        self._rate = rate
 
-    def run_for(self, *, seconds: float) -> None:
-        """Let it go on for a while."""
-        clock.sleep(seconds)
+    def run_for(self, *, seconds: float, visits: int = 0) -> None:
+        """Let it go on for a while, and for as long as so many visits take to be begun at the rate there is."""
+        clock.sleep(max(seconds, visits / self._rate) if self._rate else seconds)
 
     def run_until_answered_by(self, instance: Instance | str, *, times: int, within_seconds: float) -> None:
         """Let it go on until the instance has answered so often through the balancer, or the bound has passed.

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -290,6 +290,20 @@ class Workspace:
             HarnessError: it cannot be written.
         """
         self._write({"t": "borrowed", **borrowed._asdict()})
+
+    def owes(self, name: str, argv: Sequence[str], *, within_seconds: float) -> None:
+        """Write down what makes good what is about to be done to a node of somebody else, should the run not live to do it.
+
+        `within_seconds`: how long that command may take.
+
+        Raises:
+            HarnessError: it cannot be written.
+        """
+        self._write({"t": "owed", "name": name, "argv": list(argv), "within_seconds": within_seconds})
+
+    def settled(self, name: str) -> None:
+        """Write down that nothing is owed to this node any more."""
+        self._write({"t": "settled", "name": name})
 
     def _write(self, fact: Mapping[str, Any]) -> None:
         line = (json.dumps(fact) + "\n").encode()

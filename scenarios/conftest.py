@@ -20,9 +20,9 @@ def loss_of_an_instance(record_once: Callable[[str, Callable[[Scene], None]], Hi
     def lost_by(fault: Fault) -> History:
         def story(scene: Scene) -> None:
             victim = scene.any_instance()
-            scene.visitors.log_in(count=20, via=victim)
+            scene.visitors.log_in(count=20, via=victim if victim.reachable else None)
             with scene.visitors.browsing(slow_per_second=6) as traffic:
-                traffic.run_for(seconds=1)
+                traffic.run_for(seconds=1, visits=30)
                 # The least busy of three is seldom the one with a slow request more than the others: nobody would miss it.
                 traffic.run_until_answered_by(victim, times=3, within_seconds=3)
                 with scene.cluster.inject(fault, on=victim):

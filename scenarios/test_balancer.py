@@ -66,6 +66,7 @@ def test_a_reload_cuts_no_download(looked_after: History, judge: Judge) -> None:
 
 
 @pytest.mark.promise("lb.kill")
+@pytest.mark.needs("balancer")
 def test_people_are_served_when_the_balancer_is_back(scene: Scene, judge: Judge) -> None:
     """When the balancer dies and is started again, people are served again, and are still logged in."""
     scene.visitors.log_in(count=12)
@@ -79,7 +80,7 @@ def test_people_are_served_when_the_balancer_is_back(scene: Scene, judge: Judge)
 
 
 @pytest.mark.promise("health.lb-view")
-@pytest.mark.needs("balancer.checks")
+@pytest.mark.needs("kill", "balancer.checks")
 def test_the_balancer_knows_how_instances_are(scene: Scene, judge: Judge) -> None:
     """What the balancer thinks of each instance is true, also when one has died, and when it is back."""
     victim = scene.any_instance()
@@ -92,7 +93,7 @@ def test_the_balancer_knows_how_instances_are(scene: Scene, judge: Judge) -> Non
 
 
 @pytest.mark.promise("post.exactly-once")
-@pytest.mark.needs("journey.tally")
+@pytest.mark.needs("hang", "journey.tally")
 def test_what_is_sent_once_is_done_once(scene: Scene, judge: Judge) -> None:
     """What is sent once has one effect at most, also when the instance that got it stops answering."""
     victim = scene.any_instance()
@@ -105,7 +106,7 @@ def test_what_is_sent_once_is_done_once(scene: Scene, judge: Judge) -> None:
 
 
 @pytest.mark.promise("affinity.owner-dies")
-@pytest.mark.needs("balancer.sticky_cookie")
+@pytest.mark.needs("kill", "balancer.sticky_cookie")
 def test_bound_people_move(scene: Scene, judge: Judge) -> None:
     """People whom a cookie binds to an instance are served by another when it dies, and are still logged in."""
     victim = scene.any_instance()

@@ -27,19 +27,21 @@ def spread(record_once: Callable[[str, Callable[[Scene], None]], History]) -> Hi
 
 
 @pytest.mark.promise("distribution.complete")
+@pytest.mark.needs("names")
 def test_every_instance_gets_traffic(spread: History, judge: Judge) -> None:
     """Every instance gets traffic, and nobody else answers."""
     judge(EveryInstanceGetsTraffic(), of=spread)
 
 
 @pytest.mark.promise("distribution.share")
+@pytest.mark.needs("names")
 def test_shares_fit_the_algorithm(spread: History, judge: Judge) -> None:
     """Load is spread as the balancer's algorithm promises."""
     judge(SharesFitTheAlgorithm(), of=spread)
 
 
 @pytest.mark.promise("distribution.late-joiner")
-@pytest.mark.needs("instances")
+@pytest.mark.needs("stop")
 def test_a_late_joiner_is_not_flooded(loss_of_an_instance: Callable[[Fault], History], judge: Judge) -> None:
     """An instance that joins the others late is not given more at once than it can bear."""
     judge(LateJoinerIsNotFlooded(), of=loss_of_an_instance(Stop()))

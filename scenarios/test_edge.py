@@ -35,7 +35,7 @@ def test_only_secure_versions_are_spoken(scene: Scene, judge: Judge) -> None:
 
 
 @pytest.mark.promise("headers.everywhere")
-@pytest.mark.needs("instances")
+@pytest.mark.needs("headers")
 def test_every_answer_has_the_security_headers(scene: Scene, judge: Judge) -> None:
     """Every answer carries the security headers, whoever made it, also when it is an error."""
     scene.edge.look_at_headers()

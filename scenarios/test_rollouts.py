@@ -22,8 +22,6 @@ from harness.model import History
 from harness.pytest_plugin import Judge
 from harness.scene import Scene
 
-pytestmark = pytest.mark.needs("instances")
-
 
 @pytest.fixture(scope="module")
 def rolled_out(record_once: Callable[[str, Callable[[Scene], None]], History]) -> History:
@@ -34,9 +32,9 @@ def rolled_out(record_once: Callable[[str, Callable[[Scene], None]], History]) -
         scene.look_at_versions()
         # Every eleventh request beside 100 a second: taken in turn they reach each of two to ten instances.
         with scene.visitors.browsing(slow_per_second=10) as traffic:
-            traffic.run_for(seconds=2)
+            traffic.run_for(seconds=2, visits=30)
             scene.cluster.roll_out()
-            traffic.run_for(seconds=1)
+            traffic.run_for(seconds=1, visits=30)
         scene.look_at_versions()
         scene.visitors.visit(stream="after")
         scene.look_at_session_store()
@@ -76,14 +74,14 @@ def two_versions(record_once: Callable[[str, Callable[[Scene], None]], History])
 
 
 @pytest.mark.promise("rollout.session-format")
-@pytest.mark.needs("new-version")
+@pytest.mark.needs("instances", "new-version", "take-back")
 def test_both_versions_understand_sessions(two_versions: History, judge: Judge) -> None:
     """Sessions of the old version and of the new one are understood by both, so that no rollout, and none that is taken back, logs anybody out."""
     judge(SessionsCrossVersions(), of=two_versions)
 
 
 @pytest.mark.promise("rollout.assets")
-@pytest.mark.needs("new-version", "app.assets")
+@pytest.mark.needs("instances", "new-version", "take-back", "app.assets")
 def test_pages_of_both_versions_are_whole(two_versions: History, judge: Judge) -> None:
     """While two versions are there, a page of either finds its stylesheets, scripts and images on every instance."""
     judge(AssetsAreEverywhere(), of=two_versions)
@@ -119,33 +117,35 @@ def told_to_stop(record_once: Callable[[str, Callable[[Scene], None]], History])
 
 
 @pytest.mark.promise("shutdown.inflight")
+@pytest.mark.needs("signals")
 def test_requests_in_flight_are_finished(told_to_stop: History, judge: Judge) -> None:
     """Requests in flight are finished when an instance is told to stop."""
     judge(InFlightFinishes(), of=told_to_stop)
 
 
 @pytest.mark.promise("shutdown.signal")
+@pytest.mark.needs("signals")
 def test_an_instance_ends_on_its_signal(told_to_stop: History, judge: Judge) -> None:
     """An instance that is told to stop ends by itself, and says that all is well."""
     judge(EndsOnItsSignal(), of=told_to_stop)
 
 
 @pytest.mark.promise("shutdown.drain")
-@pytest.mark.needs("app.ready")
+@pytest.mark.needs("signals", "app.ready")
 def test_an_instance_says_that_it_goes(told_to_stop: History, judge: Judge) -> None:
     """An instance that is told to stop says so first, and sends nobody away who could not know."""
     judge(DrainsInOrder(), of=told_to_stop)
 
 
 @pytest.mark.promise("shutdown.long-request")
-@pytest.mark.needs("app.slow", "app.longest_seconds")
+@pytest.mark.needs("signals", "app.slow", "app.longest_seconds")
 def test_the_longest_request_is_finished(told_to_stop: History, judge: Judge) -> None:
     """Also the longest request is finished when its instance is told to stop."""
     judge(LongRequestsFinish(), of=told_to_stop)
 
 
 @pytest.mark.promise("shutdown.streams")
-@pytest.mark.needs("app.streams")
+@pytest.mark.needs("signals", "app.streams")
 def test_streams_keep_nobody_from_stopping(told_to_stop: History, judge: Judge) -> None:
     """Streams that nobody ends do not keep an instance from stopping."""
     judge(StreamsAreEnded(), of=told_to_stop)

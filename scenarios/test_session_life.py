@@ -76,7 +76,7 @@ def test_leaving_in_the_middle_costs_nobody_their_session(scene: Scene, judge: J
 
 
 @pytest.mark.promise("session.overload")
-@pytest.mark.needs("instances", "app.overloaded_at", "app.slow")
+@pytest.mark.needs("instances", "overload", "app.overloaded_at", "app.slow")
 def test_an_overload_logs_nobody_out(scene: Scene, judge: Judge) -> None:
     """Whoever meets an instance that has too much to do is told so, and is still logged in."""
     scene.sessions.overload(scene.any_instance(), people=12)
@@ -115,6 +115,6 @@ def test_nobody_sees_the_page_of_somebody_else(scene: Scene, judge: Judge) -> No
     """Nobody is ever shown a page of somebody else."""
     scene.visitors.log_in(count=20)
     with scene.visitors.browsing() as traffic:
-        traffic.run_for(seconds=1.5)
+        traffic.run_for(seconds=1.5, visits=120)
 
     judge(NobodyElsesPage())

@@ -12,14 +12,17 @@ from harness.model import History
 from harness.pytest_plugin import Judge
 from harness.scene import Scene
 
-pytestmark = pytest.mark.needs("instances")
-
+FAULTS = [
+    pytest.param(fault, marks=pytest.mark.needs(need))
+    for fault, need in ((Kill(), "kill"), (Stop(), "stop"), (Hang(), "hang"))
+]
 PARTITIONS = [
     pytest.param(fault, marks=pytest.mark.needs("cut-off")) for fault in (CutOff("silence"), CutOff("refusal"))
 ]
 
 
 @pytest.mark.promise("session.every-instance")
+@pytest.mark.needs("instances")
 def test_a_login_is_recognised_by_every_instance(scene: Scene, judge: Judge) -> None:
     """Whoever logs in on one instance is recognised by every other."""
     scene.visitors.log_in_on_each(count=20)
@@ -31,7 +34,7 @@ def test_a_login_is_recognised_by_every_instance(scene: Scene, judge: Judge) -> 
 
 
 @pytest.mark.promise("session.survives-instance-loss")
-@pytest.mark.parametrize("fault", [Kill(), Stop(), Hang(), *PARTITIONS], ids=str)
+@pytest.mark.parametrize("fault", [*FAULTS, *PARTITIONS], ids=str)
 def test_sessions_survive_the_loss_of_an_instance(
     fault: Fault, loss_of_an_instance: Callable[[Fault], History], judge: Judge
 ) -> None:
@@ -40,6 +43,7 @@ def test_sessions_survive_the_loss_of_an_instance(
 
 
 @pytest.mark.promise("session.survives-restart")
+@pytest.mark.needs("instances", "stop")
 def test_sessions_survive_a_restart(scene: Scene, judge: Judge) -> None:
     """People stay logged in when every instance is restarted."""
     scene.visitors.log_in_on_each(count=3)
@@ -53,6 +57,7 @@ def test_sessions_survive_a_restart(scene: Scene, judge: Judge) -> None:
 
 
 @pytest.mark.promise("session.logout-everywhere")
+@pytest.mark.needs("instances")
 def test_a_logout_holds_on_every_instance(scene: Scene, judge: Judge) -> None:
     """Whoever logs out is logged out on every instance, also for a copy of the cookie."""
     scene.visitors.log_in_on_each(count=3)

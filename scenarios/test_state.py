@@ -86,7 +86,7 @@ def test_a_job_is_done_once(scene: Scene, judge: Judge) -> None:
 
 
 @pytest.mark.promise("jobs.failover")
-@pytest.mark.needs("app.jobs")
+@pytest.mark.needs("kill", "app.jobs")
 def test_another_instance_does_the_jobs(scene: Scene, judge: Judge) -> None:
     """When the instance that did the regular jobs is lost, another one does them."""
     victim = scene.shared.who_ran_last()

@@ -117,6 +117,7 @@ __all__ = [
     "TAKEN_BACK_IN_WORDS",
     "TAKEN_BACK_SECONDS",
     "TALLY_TOGETHER",
+    "UNMET_BY_CHANCE",
     "VERSIONS_IN_WORDS",
     "VICTIM_SHARE",
     "VIEW_IN_WORDS",
@@ -131,6 +132,10 @@ EXAMPLES = 5
 """Operations shown as examples: enough to see a pattern, few enough to read."""
 
 # -- whether anything was tested -------------------------------------------------------------------------------
+
+UNMET_BY_CHANCE = 0.01
+"""Probability up to which requests while an instance was lost may all have been for others by chance, where nobody tells whom
+the balancer tried: (1 - share)^n. A third of the traffic: n = 12."""
 
 EACH_PHASE = 20
 """Requests before, during and after a fault. With fewer, not one failure would still allow a rate of 14 % (3/n)."""

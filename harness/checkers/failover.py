@@ -89,7 +89,10 @@ class RequestsSurviveLoss:
     Fails on a failed idempotent request; failed writes that were due too late or are too many; too long a gap,
     detection or answer. A late rig proves only failures it cannot have caused itself. Inconclusive: a fault without
     effect, too few requests in a phase, a victim that answered nothing before, failures before the fault as frequent as
-    after it, a loss that met nothing which could be saved, a window too short to see a breach, a late rig.
+    after it, a loss that met nothing which could be saved, a window too short to see a breach, a late rig. Where a balancer
+    that is somebody else's (`setup["is_closed"]`) does not say whom it tried, the requests must have been so many that
+    some would surely have been for the victim. Who is brought back by somebody else (`by_itself`) is away for as long
+    as that takes.
 
     Evidence (seconds count from the effect):
     - `fault`, `victim`, `requests` (judged), `failed`, `errors`, `broken` [bounds: "failed-requests", "failed-writes",
@@ -191,6 +194,7 @@ class _Loss:
         self._moves = kind_of(fault) == "new-address"
         self._workers = max(1, int(history.setup.get("balancer_workers", 1)))
         operations = through_balancer(history)
+        self._is_closed = bool(history.setup.get("is_closed")) and tries_are_not_told(operations) is not None
         end = fault.healed if fault.healed is not None else max([op.due for op in operations], default=0.0) + 1.0
         timeout = timeout_of(history)
         self._late = late_ones(operations, after_seconds=rule.late_after_seconds)
@@ -319,7 +323,7 @@ class _Loss:
             guards.append(f"{fault.fault} on {fault.node} had no effect")
         if self.rig_was_late:
             guards.append(late_in_words(self._late, self._all, rule.late_after_seconds))
-        for unseen in (who_is_not_told(self._all), tries_are_not_told(self._all)):
+        for unseen in (who_is_not_told(self._all), None if self._is_closed else tries_are_not_told(self._all)):
             if unseen is not None:
                 guards.append(unseen)
         if self._failed_before and (self.failed_as_before or not self.failed):
@@ -332,7 +336,13 @@ class _Loss:
                 )
         if not self._victim_before:
             guards.append(f"{fault.node} had answered nothing before {done_to(fault)}: nobody could miss it")
-        if kind_of(fault) not in _ANNOUNCED and not self._met:
+        if self._is_closed:
+            if self._missed_by_chance > bounds.UNMET_BY_CHANCE:
+                guards.append(
+                    f"{plural(len(self._lost), 'request')} while {fault.node} was lost may all have been for others by chance "
+                    f"({self._missed_by_chance:.0%}): raise --rate, or remote.most_per_second"
+                )
+        elif kind_of(fault) not in _ANNOUNCED and not self._met:
             guards.append(
                 f"nothing that could be saved was at {fault.node} when or after it was lost: "
                 "send slow requests too (app.slow)"
@@ -340,7 +350,7 @@ class _Loss:
         needed = self._needed_window
         if self._window < needed:
             guards.append(f"{fault.node} was lost for {self._window:.1f} s only ({needed:.1f} s are needed)")
-        if self._detected is None and not self._moves:
+        if self._detected is None and not self._moves and not self._fault.by_itself:
             guards.append(f"the window ended before {fault.node} was left alone")
         if fault.healed is None:
             guards.append(f"{fault.node} never came back")
@@ -350,9 +360,9 @@ class _Loss:
     def _needed_window(self) -> float:
         """A breach must have had the time to show: healing a hung instance answers what still waits for it.
 
-        One that moves is away for as long as that takes.
+        One that moves, or is brought back by somebody else, is away for as long as that takes.
         """
-        if self._moves:
+        if self._moves or self._fault.by_itself:
             return 0.0
         longest = self._limits.detect_within_seconds
         if kind_of(self._fault) in _ANSWERS_LATER:
@@ -374,6 +384,15 @@ class _Loss:
             for op in self.requests
         )
 
+    @property
+    def _missed_by_chance(self) -> float:
+        """How likely it is that none of the requests would have been the victim's, had nobody noticed its loss: each was with
+        the share it had of the answers before. What tells a test from none where the balancer does not say whom it tried.
+        """
+        answered = sum(op.available for op in self._before)
+        share = self._victim_before / answered if answered else 0.0
+        return float((1.0 - share) ** len(self._lost))
+
     @cached_property
     def _victim_before(self) -> int:
         return sum(op.instance == self._fault.node and op.available for op in self._before)
@@ -384,6 +403,8 @@ class _Loss:
         failed = f"{len(self.failed)} failed" + (f" (in flight, {self._writes_allowed} allowed)" if self.failed else "")
         slowest = milliseconds(max(self._latencies, default=0.0))
         knew = f", left alone after {milliseconds(self._detected)}" if self._detected else ""
+        if self._is_closed:
+            knew = ", whom the balancer tried is not told"
         return (
             f"{plural(len(self.requests), 'request')} when {done_to(self._fault)}: {failed}, longest gap "
             f"{milliseconds(self._gap.seconds)}, slowest {slowest}{knew}"

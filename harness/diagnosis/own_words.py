@@ -86,9 +86,13 @@ _PROJECT: tuple[tuple[str, str], ...] = (
 )
 
 
+_OTHERS = ("compose", "remote")
+"""Platforms on which the setup file does not say how the balancer and the instances are run."""
+
+
 def in_own_words(cause: Cause, facts: Mapping[str, Any]) -> Cause:
-    """The cause as it is, or for a compose project with other words for the same."""
-    if facts.get("platform") != "compose":
+    """The cause as it is, or for what is somebody else's with other words for the same."""
+    if facts.get("platform") not in _OTHERS:
         return cause
     kind = str(facts.get("balancer"))
     return replace(
@@ -101,7 +105,7 @@ def in_own_words(cause: Cause, facts: Mapping[str, Any]) -> Cause:
 
 def promise_in_own_words(promise: Promise, facts: Mapping[str, Any]) -> Promise:
     """The promise, what usually mends it said likewise."""
-    if facts.get("platform") != "compose":
+    if facts.get("platform") not in _OTHERS:
         return promise
     return replace(promise, remedy=translated(promise.remedy, balancer=str(facts.get("balancer"))))
 

@@ -28,6 +28,8 @@ _REDIRECTED = (
     ("POST", "/harness/a%20b?next=%2Fdashboard&n=1"),
     ("PUT", "/harness/a%20b?next=%2Fdashboard&n=1"),
 )
+_USUAL_PORT = 443
+"""Of https: nobody writes it (RFC 9110, 4.2.2)."""
 _MISSING = "/harness-is-not-here"
 _ASKED_PER_INSTANCE = 12
 """So often the balancer is asked at most for each instance it should give a request to."""
@@ -55,6 +57,8 @@ class Edge:
         self._secure: Secure = secure
         self._http = cluster.layout.balancer.host, cluster.layout.balancer.port
         self._https = cluster.layout.entrance
+        host, port = self._https
+        self._called = host if port == _USUAL_PORT else f"{host}:{port}"
 
     def look_at_redirects(self) -> None:
         """Ask over http, with and without a body, and see where one is sent."""
@@ -66,7 +70,7 @@ class Edge:
                 method=method,
                 path=path,
                 location=reply.headers.get("location", ""),
-                wanted=f"https://{self._https[0]}:{self._https[1]}{path}",
+                wanted=f"https://{self._called}{path}",
             )
 
     def look_at_versions(self) -> None:
@@ -100,8 +104,9 @@ class Edge:
             for reply, who in self._from_each_instance(path):
                 self._note_headers(case, reply, who=who)
         self._note_headers("redirect", self._ask("GET", "/", over_tls=False), is_secure=False)
-        with self._cluster.nobody_in_the_pool():
-            self._note_headers("nobody", self._ask("GET", self._cluster.setup.entry_page))
+        if not self._cluster.layout.borrowed:
+            with self._cluster.nobody_in_the_pool():
+                self._note_headers("nobody", self._ask("GET", self._cluster.setup.entry_page))
 
     def look_at_what_is_told(self, *, forged: bool) -> None:
         """Ask what the application believes of a request: over https, from more than one address where there are some.

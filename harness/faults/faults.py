@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 
 from harness import platforms
 from harness.errors import NodeError
-from harness.platforms import Hangable, Killable, MemoryBound, Node, Relocatable, Stoppable
+from harness.platforms import Elsewhere, Hangable, Killable, MemoryBound, Node, Relocatable, Stoppable
 from harness.waiting import wait_until
 
 __all__ = ["CutOff", "Fault", "Hang", "Kill", "NewAddress", "OutOfMemory", "Stop"]
@@ -19,6 +19,16 @@ class Fault(Protocol):
     """Yields, once the node is proven broken, how that was observed. Heals on exit; the node may still be starting."""
 
     def applied_to(self, node: Node) -> AbstractContextManager[str]: ...
+
+
+def _proof(node: Node, ours: str) -> str:
+    """How it was seen: by our own eyes, or by those of who knows the node."""
+    return node.proof if isinstance(node, Elsewhere) else ours
+
+
+def _came_back(node: Node) -> bool:
+    """Whether somebody else has started it again already."""
+    return isinstance(node, Elsewhere) and node.back_since is not None
 
 
 @dataclass(frozen=True)
@@ -34,9 +44,9 @@ class Kill:
             raise NodeError(f"{node.name} cannot be killed on this platform")
         try:
             node.kill()
-            if node.is_running():
+            if node.is_running() and not _came_back(node):
                 raise NodeError(f"{node.name} was killed and still runs")
-            yield f"the process is gone (exit code {node.exit_code})"
+            yield _proof(node, f"the process is gone (exit code {node.exit_code})")
         finally:
             if not node.is_running():
                 node.start()
@@ -55,7 +65,7 @@ class Stop:
             raise NodeError(f"{node.name} cannot be stopped on this platform")
         try:
             code = node.stop()
-            yield f"the process ended with exit code {code}"
+            yield _proof(node, f"the process ended with exit code {code}")
         finally:
             if not node.is_running():
                 node.start()
@@ -75,7 +85,7 @@ class Hang:
         try:
             node.hang()
             wait_until(node.is_hung, within_seconds=5, because=f"{node.name} should be frozen")
-            yield "every thread of the process is stopped"
+            yield _proof(node, "every thread of the process is stopped")
         finally:
             node.resume()
 

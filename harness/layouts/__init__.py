@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Protocol
 
-from harness.layouts import compose, docker, native, swarm
+from harness.layouts import compose, docker, native, remote, swarm
 from harness.layouts.choice import ABILITIES, Choice, choose, missing, undeclared
 from harness.layouts.compose import adapt
 from harness.layouts.parts import BalancerService, Database, Instance, Layout, Replicated, RunnableNode, Store
+from harness.layouts.remote import adopt
 from harness.ports import PortLeases
 from harness.setup import Environment, Setup
 from harness.workspace import Workspace
@@ -28,6 +29,7 @@ __all__ = [
     "RunnableNode",
     "Store",
     "adapt",
+    "adopt",
     "choose",
     "lay_out",
     "missing",
@@ -52,6 +54,7 @@ _PLATFORMS: Mapping[str, _LayOut] = {
     "compose": compose.lay_out,
     "docker": docker.lay_out,
     "native": native.lay_out,
+    "remote": remote.lay_out,
     "swarm": swarm.lay_out,
 }
 

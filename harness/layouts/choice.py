@@ -13,15 +13,32 @@ from harness.setup import JOURNEYS, Setup
 
 __all__ = ["ABILITIES", "Choice", "choose", "missing", "undeclared"]
 
+_BREAKABLE = frozenset(
+    {
+        "instances",
+        "names",
+        "kill",
+        "stop",
+        "hang",
+        "signals",
+        "balancer",
+        "headers",
+        "overload",
+        "new-version",
+        "take-back",
+    }
+)
+"""What every platform has whose nodes are the harness's own to break."""
+
 ABILITIES: Mapping[str, frozenset[str]] = {
-    "native": frozenset({"instances", "new-version", "database", "tls", "reload"}),
-    "docker": frozenset(
-        {"instances", "new-version", "database", "cut-off", "out-of-memory", "new-address", "tls", "reload"}
-    ),
-    "compose": frozenset({"instances", "new-version", "cut-off", "new-address"}),
-    "swarm": frozenset({"orchestrator", "tls"}),
+    "native": _BREAKABLE | {"database", "tls", "reload"},
+    "docker": _BREAKABLE | {"database", "cut-off", "out-of-memory", "new-address", "tls", "reload"},
+    "compose": _BREAKABLE | {"cut-off", "new-address"},
+    "swarm": frozenset({"orchestrator", "names", "tls"}),
+    "remote": frozenset({"instances", "names", "kill", "stop", "hang", "new-version", "take-back", "tls", "headers"}),
 }
-"""What a scenario may need of a platform, by platform. `instances`: each can be asked and broken by itself."""
+"""What a scenario may need of a platform, by platform. `instances`: each can be asked by itself; `names`: it is known which
+there are; `signals`: one can be told to stop, and watched until it has ended; `headers`: all kinds of answers can be had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +72,18 @@ def choose(setup: Setup, *, wished: str) -> Choice:
             f"the setup is a compose project, which brings its own containers (got --platform {wished}): leave --platform "
             "out, or use a setup file without [compose]"
         )
+    if wished == "remote" and setup.remote is None:
+        raise BadInput(
+            "the remote platform judges a site that runs already, and none is named: a table [remote] in the setup file does, "
+            'such as [remote] balancer = "https://staging.example.org"'
+        )
+    if setup.remote is not None:
+        if wished not in ("auto", "remote"):
+            raise BadInput(
+                f"the setup is of a site that runs already (got --platform {wished}): leave --platform out, or use a setup "
+                "file without [remote]"
+            )
+        return Choice("remote")
     if setup.rollout.kind == "blue-green" and (
         wished not in ("auto", "native") or app.command is None or setup.compose is not None
     ):
@@ -101,9 +130,9 @@ def undeclared(needs: Collection[str], setup: Setup) -> str | None:
         section, _, key = need.partition(".")
         if section == "journey" and key not in setup.journey:
             return _no_journey(key)
-        if need == "balancer.keepalive" and (setup.compose is not None or not setup.balancer.keepalive):
+        if need == "balancer.keepalive" and (_is_its_own(setup) or not setup.balancer.keepalive):
             return "no connection to an instance is kept while it is idle: balancer.keepalive says how many are"
-        if need == "balancer.checks" and (setup.compose is not None or not setup.balancer.checks):
+        if need == "balancer.checks" and (_is_its_own(setup) or not setup.balancer.checks):
             return _no_opinion(setup)
         if need == "balancer.sticky_cookie" and setup.balancer.sticky_cookie is None:
             return "nobody is bound to an instance: balancer.sticky_cookie says by which cookie they are (HAProxy)"
@@ -138,10 +167,15 @@ _OF_THE_APP = {
 _LONGEST_TTL_SECONDS = 10.0
 
 
+def _is_its_own(setup: Setup) -> bool:
+    """Whether the balancer is somebody else's, so that what the setup says of one does not describe it."""
+    return setup.compose is not None or setup.remote is not None
+
+
 def _no_opinion(setup: Setup) -> str:
     """Why nobody can read what the balancer thinks of the instances."""
-    if setup.compose is not None:
-        return "what the project's own balancer thinks of the instances is not the harness's to read"
+    if _is_its_own(setup):
+        return "what a balancer of somebody else's thinks of the instances is not the harness's to read"
     if setup.balancer.kind == "nginx":
         return "the open-source nginx has no opinion of the instances that could be read: it learns of a loss from requests alone"
     return "the balancer never asks how the instances are: balancer.check_interval_seconds above 0 has it do so"

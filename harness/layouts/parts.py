@@ -98,6 +98,8 @@ class Instance:
     """Where it is now, in place of `host` and `port`, where that can change."""
     together: tuple[str, ...] = ()
     """The instances the platform replaces in one step with it, itself among them; empty for it alone."""
+    reachable: bool = True
+    """Whether it can be asked by itself, and not only through the balancer."""
 
     def __str__(self) -> str:
         return self.name
@@ -110,7 +112,7 @@ class Instance:
     @property
     def address(self) -> str:
         host, port = self.target
-        return f"{host}:{port}"
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -149,6 +149,8 @@ class FaultWindow:
     """When the node was ready again, asked directly. None: it never was."""
     proof: str = ""
     """How the effect was observed, in words."""
+    by_itself: bool = False
+    """Whether somebody other than the harness healed it, in a time of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from harness.platforms.node import (
     ContainerSpec,
     CutOff,
+    Elsewhere,
     Hangable,
     Inspectable,
     Killable,
@@ -25,6 +26,7 @@ from harness.platforms.replica import HealthCheck, Orchestrator, Outcome, Replic
 __all__ = [
     "ContainerSpec",
     "CutOff",
+    "Elsewhere",
     "Hangable",
     "HealthCheck",
     "Inspectable",

@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 __all__ = [
     "ContainerSpec",
     "CutOff",
+    "Elsewhere",
     "Hangable",
     "Inspectable",
     "Killable",
@@ -191,6 +192,19 @@ class Replaceable(Protocol):
 
         Its platform may replace others with it. `on_stopped` is called with the name of each in the moment it is gone.
         """
+
+
+@runtime_checkable
+class Elsewhere(Protocol):
+    """Somebody else's, with a life that is not ours to see: what is known of it is told in words."""
+
+    @property
+    def proof(self) -> str:
+        """How the last thing that was done to it was seen to have taken effect."""
+
+    @property
+    def back_since(self) -> float | None:
+        """When it was seen to be ready again after a kill, without our help; None while it is away, or where we start it."""
 
 
 @runtime_checkable

@@ -46,11 +46,10 @@ class Secure:
     """Where a balancer answers https, and who vouches for it."""
 
     port: int
-    """On loopback."""
     authority: Path
     """The certificate a client has to trust."""
     certificate: Path
-    """The balancer's own, with its key."""
+    """The balancer's own, with its key; of a balancer that is not the harness's any that is of this machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

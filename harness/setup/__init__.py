@@ -21,6 +21,7 @@ from harness.setup.checklists import (
 )
 from harness.setup.environment import Environment, read_environment
 from harness.setup.models import (
+    HOOKS,
     JOURNEYS,
     App,
     Balancer,
@@ -33,6 +34,8 @@ from harness.setup.models import (
     Promises,
     RateLimit,
     Redis,
+    Remote,
+    RemoteInstance,
     Rollout,
     Sessions,
     Setup,
@@ -48,6 +51,7 @@ from harness.setup.placeholders import JOURNEY_PLACEHOLDERS, NODE_PLACEHOLDERS, 
 from harness.setup.schema import schema_text, setup_schema, write_schema
 
 __all__ = [
+    "HOOKS",
     "JOURNEYS",
     "JOURNEY_PLACEHOLDERS",
     "NODE_PLACEHOLDERS",
@@ -65,6 +69,8 @@ __all__ = [
     "Promises",
     "RateLimit",
     "Redis",
+    "Remote",
+    "RemoteInstance",
     "Rollout",
     "Sessions",
     "Setup",

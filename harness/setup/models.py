@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from signal import Signals
 from typing import Annotated, ClassVar, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -27,6 +28,7 @@ from harness.setup.constraints import Above, AtLeast, Between, Distinct, Like, N
 from harness.setup.placeholders import expand, placeholders_in
 
 __all__ = [
+    "HOOKS",
     "JOURNEYS",
     "METHODS",
     "RECORD_JOURNEYS",
@@ -41,6 +43,8 @@ __all__ = [
     "Promises",
     "RateLimit",
     "Redis",
+    "Remote",
+    "RemoteInstance",
     "Rollout",
     "Sessions",
     "Setup",
@@ -143,6 +147,28 @@ ImageName = Annotated[
     ),
 ]
 ServiceName = Annotated[str, NotEmpty(because="name a service of the compose file")]
+SiteUrl = Annotated[
+    str,
+    Like(
+        r"https?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)(?::[0-9]{1,5})?/?",
+        must="must be the address of a site, such as https://staging.example.org",
+        because="which pages are asked for is said by the journeys, so leave out path, user and password",
+    ),
+]
+NodeUrl = Annotated[
+    str,
+    Like(
+        r"http://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)(?::[0-9]{1,5})?/?",
+        must="must be an http address, such as http://10.0.0.11:8000",
+        because="an instance is asked as the balancer asks it; leave out path, user and password",
+    ),
+]
+Hook = Annotated[
+    tuple[str, ...],
+    OneOrMore(because="a hook is a program and its arguments, and is not read by a shell"),
+    BeforeValidator(listed()),
+    WithJsonSchema({"type": "array", "items": {"type": "string"}, "minItems": 1}),
+]
 Port = Annotated[int, Between(1, 65_535, because="TCP has no other port")]
 CookieName = Annotated[
     str, Like(_HEADER_NAME, must="must be the name of a cookie", because='name one cookie, such as "SERVERID"')
@@ -790,6 +816,147 @@ class Compose(_Table):
     )
 
 
+class RemoteInstance(_Table):
+    """One instance that runs elsewhere: where it can be asked, and what its owner's own commands do to it."""
+
+    address: NodeUrl | None = Field(
+        default=None,
+        description="Where this instance itself can be asked from here. Not given: it cannot.",
+        examples=["http://10.0.0.11:8000"],
+    )
+    seen_as: Annotated[LoneOrTextList, Distinct()] = Field(
+        default=(),
+        description="How it is called by whoever tells who answered: app.instance_header, or the balancer's "
+        "X-Harness-Upstream. Its own name and its address are known.",
+        examples=[["10.0.0.11:8000"]],
+    )
+    stop: Hook | None = Field(
+        default=None, description="In place of remote.stop, for this one.", examples=[["ssh", "web-1", "stop-shop"]]
+    )
+    start: Hook | None = Field(
+        default=None, description="In place of remote.start, for this one.", examples=[["ssh", "web-1", "start-shop"]]
+    )
+    kill: Hook | None = Field(
+        default=None, description="In place of remote.kill, for this one.", examples=[["ssh", "web-1", "kill-shop"]]
+    )
+    pause: Hook | None = Field(
+        default=None, description="In place of remote.pause, for this one.", examples=[["ssh", "web-1", "pause-shop"]]
+    )
+    resume: Hook | None = Field(
+        default=None, description="In place of remote.resume, for this one.", examples=[["ssh", "web-1", "go-on"]]
+    )
+    deploy: Hook | None = Field(
+        default=None, description="In place of remote.deploy, for this one.", examples=[["./deploy", "web-1", "2"]]
+    )
+    revert: Hook | None = Field(
+        default=None, description="In place of remote.revert, for this one.", examples=[["./deploy", "web-1", "1"]]
+    )
+    ready: Hook | None = Field(
+        default=None, description="In place of remote.ready, for this one.", examples=[["ssh", "web-1", "is-ready"]]
+    )
+
+
+class Remote(_Table):
+    """A site that runs already, somewhere else: its address, and what its owner lets the harness do to it.
+
+    A hook is a program and its arguments, run on this machine and never read by a shell; `{instance}`, `{index}` (from 0),
+    `{host}` and `{port}` in it stand for the instance it is run for.
+    """
+
+    balancer: SiteUrl = Field(
+        description="Where people reach the application.", examples=["https://staging.example.org"]
+    )
+    http: SiteUrl | None = Field(
+        default=None,
+        description="Where it answers http, for an https address. Not given: the same host, port 80.",
+        examples=["http://staging.example.org"],
+    )
+    authority: Annotated[str, NotEmpty(because="name a file")] | None = Field(
+        default=None,
+        description="The certificate (PEM) of the authority that signed for an https address, relative to the folder of the "
+        "setup file. Not given: those this machine believes.",
+        examples=["staging-ca.pem"],
+    )
+    instances: Mapping[str, RemoteInstance] = Field(
+        default_factory=dict,
+        description="The instances behind it, by name. Not given: they are not known, and only what people see is judged.",
+        examples=[{"web-1": {"address": "http://10.0.0.11:8000"}}],
+    )
+    allow_faults: bool = Field(
+        default=False,
+        description="Whether hooks may be run. The host has to be named once more when it is judged: typed, or "
+        "--yes-i-own HOST.",
+    )
+    stop: Hook | None = Field(
+        default=None,
+        description="Stops an instance, and returns when it has stopped.",
+        examples=[["ssh", "{instance}", "sudo", "systemctl", "stop", "shop"]],
+    )
+    start: Hook | None = Field(
+        default=None,
+        description="Starts an instance that was stopped or killed.",
+        examples=[["ssh", "{instance}", "sudo", "systemctl", "start", "shop"]],
+    )
+    kill: Hook | None = Field(
+        default=None,
+        description="Ends an instance without warning.",
+        examples=[["ssh", "{instance}", "sudo", "systemctl", "kill", "--signal=SIGKILL", "shop"]],
+    )
+    restarts: bool = Field(
+        default=False,
+        description="Whether an instance that was killed is started again by whoever looks after it (systemd's Restart=, a "
+        "deployment of Kubernetes): then nobody else starts it.",
+    )
+    pause: Hook | None = Field(
+        default=None,
+        description="Freezes an instance: its connections stay, and nothing is answered.",
+        examples=[["ssh", "{instance}", "sudo", "systemctl", "kill", "--signal=SIGSTOP", "shop"]],
+    )
+    resume: Hook | None = Field(
+        default=None,
+        description="Lets a frozen instance go on.",
+        examples=[["ssh", "{instance}", "sudo", "systemctl", "kill", "--signal=SIGCONT", "shop"]],
+    )
+    deploy: Hook | None = Field(
+        default=None,
+        description="Replaces an instance by the new version, and returns when that was started.",
+        examples=[["./deploy", "{instance}", "2"]],
+    )
+    revert: Hook | None = Field(
+        default=None,
+        description="Replaces an instance by the version of before. Not given: what was deployed stays.",
+        examples=[["./deploy", "{instance}", "1"]],
+    )
+    ready: Hook | None = Field(
+        default=None,
+        description="Ends with 0 when an instance wants traffic: for one without an address.",
+        examples=[["ssh", "{instance}", "curl", "-fsS", "http://127.0.0.1:8000/ready"]],
+    )
+    hook_seconds: Seconds = Field(
+        default=60.0, description="How long a hook may take; then it is ended, and counts as failed."
+    )
+    most_per_second: Annotated[
+        float, Between(0.1, 1000, because="a site that is in use must stay usable, and load is another command's task")
+    ] = Field(
+        default=20.0, description="No more requests per second are sent than this, whatever a scenario would like."
+    )
+
+    @property
+    def host(self) -> str:
+        """Of the address people use, as its owner names it."""
+        return urlsplit(self.balancer).hostname or ""
+
+    def hook(self, name: str, instance: str) -> tuple[str, ...] | None:
+        """The command for this instance, its placeholders as they are; None where there is none."""
+        own: tuple[str, ...] | None = getattr(self.instances[instance], name)
+        common: tuple[str, ...] | None = getattr(self, name)
+        return own if own is not None else common
+
+
+HOOKS = ("stop", "start", "kill", "pause", "resume", "deploy", "revert", "ready")
+"""What may be done to an instance that runs elsewhere, by the keys of its commands."""
+
+
 class Match(_Table):
     """What an answer looks like. Everything that is given must hold."""
 
@@ -1064,6 +1231,11 @@ class Setup(_Table):
         default=None,
         description="A compose project of your own to judge, instead of nodes that the harness sets up.",
         examples=[{"file": "docker-compose.yml"}],
+    )
+    remote: Remote | None = Field(
+        default=None,
+        description="A site that runs already, somewhere else, instead of nodes that the harness sets up.",
+        examples=[{"balancer": "https://staging.example.org"}],
     )
     journey: Mapping[str, Journey] = Field(
         default_factory=dict,

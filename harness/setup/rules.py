@@ -14,6 +14,7 @@ from pydantic import JsonValue
 
 from harness.setup.messages import Key, Mistake, key_path, nearest, seen
 from harness.setup.models import (
+    HOOKS,
     JOURNEYS,
     METHODS,
     RECORD_JOURNEYS,
@@ -21,6 +22,8 @@ from harness.setup.models import (
     Balancer,
     Journey,
     Match,
+    Remote,
+    RemoteInstance,
     Setup,
     Step,
     Take,
@@ -73,6 +76,7 @@ def mistakes_between(setup: Setup, *, known_promises: Collection[str] | None) ->
     yield from _websocket(setup)
     yield from _session_store(setup)
     yield from _compose(setup)
+    yield from _remote(setup)
     yield from _journeys(setup.journey)
     yield from _waived(setup.promises.waived, known_promises)
 
@@ -82,7 +86,7 @@ def mistakes_between(setup: Setup, *, known_promises: Collection[str] | None) ->
 
 def _how_it_is_started(setup: Setup) -> Iterator[Mistake]:
     app = setup.app
-    if app.command is None and app.image is None and setup.compose is None:
+    if app.command is None and app.image is None and setup.compose is None and setup.remote is None:
         yield Mistake(
             ("app", "command"),
             'is missing: say how one instance is started, such as command = ["./server", "--listen", "{host}:{port}"], '
@@ -281,8 +285,8 @@ def _websocket(setup: Setup) -> Iterator[Mistake]:
 
 def _session_store(setup: Setup) -> Iterator[Mistake]:
     store = setup.sessions.store
-    if setup.compose is not None:
-        return  # it is one of the project's own
+    if setup.compose is not None or setup.remote is not None:
+        return  # it is one of the project's own, or somewhere else
     missing = (store == "redis" and setup.redis is None) or (store == "postgres" and setup.postgres is None)
     if missing:
         yield Mistake(
@@ -301,6 +305,85 @@ def _compose(setup: Setup) -> Iterator[Mistake]:
             ("compose", "file"),
             'is missing: name the compose file, such as file = "docker-compose.yml", or a project that runs',
         )
+
+
+_OF_AN_INSTANCE = ("instance", "index", "host", "port")
+_UNDONE_BY = {"stop": "start", "pause": "resume", "revert": "deploy"}
+"""Which hook needs which other one."""
+
+
+def _remote(setup: Setup) -> Iterator[Mistake]:
+    """What is done can be undone, and what is said of an instance is known of it."""
+    remote = setup.remote
+    if remote is None:
+        return
+    if setup.compose is not None:
+        yield Mistake(
+            ("remote",),
+            "cannot be beside [compose]: a site is judged where it is, or as a project",
+            about=(("compose",),),
+        )
+    if remote.http is not None and not (remote.balancer.startswith("https:") and remote.http.startswith("http:")):
+        yield Mistake(
+            ("remote", "http"),
+            f"must be an http address beside an https one in remote.balancer (got {seen(remote.http)}): leave it out",
+            about=(("remote", "balancer"),),
+        )
+    if remote.authority is not None and not remote.balancer.startswith("https:"):
+        yield Mistake(
+            ("remote", "authority"),
+            f"needs an https address in remote.balancer (got {seen(remote.balancer)}): leave it out",
+            about=(("remote", "balancer"),),
+        )
+    if len(remote.instances) == 1:
+        yield Mistake(
+            ("remote", "instances"), "must name two instances or more (got 1), or none: failover needs a survivor"
+        )
+    for name, instance in remote.instances.items():
+        if re.fullmatch(_INSTANCE_NAME, name) is None:
+            yield Mistake(
+                ("remote", "instances", name),
+                "must be named by 1 to 60 letters, digits, dots, dashes, underscores or @, beginning with a letter or digit: "
+                "hooks are given the name",
+            )
+        yield from _hooks_of(remote, name, instance)
+    if not remote.instances:
+        for hook in HOOKS:
+            if getattr(remote, hook) is not None:
+                yield Mistake(
+                    ("remote", hook),
+                    "needs an instance to be run for: name them, such as [remote.instances] web-1 = {}",
+                    about=(("remote", "instances"),),
+                )
+
+
+_INSTANCE_NAME = r"[A-Za-z0-9][A-Za-z0-9._@-]{0,59}"
+
+
+def _hooks_of(remote: Remote, name: str, instance: RemoteInstance) -> Iterator[Mistake]:
+    known = _OF_AN_INSTANCE if instance.address is not None else _OF_AN_INSTANCE[:2]
+    given = {hook: words for hook in HOOKS if (words := remote.hook(hook, name)) is not None}
+
+    def key_of(hook: str, *, own: bool) -> Key:
+        return ("remote", "instances", name, hook) if own else ("remote", hook)
+
+    for hook, words in given.items():
+        key = key_of(hook, own=getattr(instance, hook) is not None)
+        if not words[0].strip():
+            yield Mistake(
+                key, f'must begin with a program (got {seen(words)}): write {hook} = ["./{hook}", "{{instance}}"]'
+            )
+        for word in words:
+            yield from (Mistake(key, says) for says in placeholder_mistakes(word, known))
+    wanted = {other: hook for hook, other in _UNDONE_BY.items() if hook in given}
+    if "kill" in given and not remote.restarts:
+        wanted.setdefault("start", "kill")
+    for other, hook in wanted.items():
+        if other not in given:
+            own = getattr(instance, hook) is not None
+            yield Mistake(
+                key_of(other, own=own), f"is missing: {key_path(key_of(hook, own=own))} cannot be undone without it"
+            )
 
 
 # -- journeys -------------------------------------------------------------------------------------------------------

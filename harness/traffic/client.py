@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -143,12 +143,14 @@ class Traffic:
         version_header: str | None = None,
         instance_header: str | None = None,
         secure: Mapping[str, Path] | None = None,
+        most_per_second: float | None = None,
     ) -> None:
         """`targets`: host and port by name (`balancer`, `app-1` …); `names`: the instance behind each `host:port` that
         the balancer may name in `X-Harness-Upstream`. `timeout_seconds` is for one request, connecting included.
         `headers` go with every request; `version_header` (X-App-Version) holds the version of who answers,
         `instance_header` its name. `secure`: the targets that speak TLS, with the certificate of the authority that must
-        have signed for their host.
+        have signed for their host. `most_per_second`: so many requests of tasks are sent a second at most, whoever gives them;
+        streams have rates of their own.
         """
         self._settings = {
             "journal": str(journal.absolute()),
@@ -160,6 +162,7 @@ class Traffic:
             "version_header": version_header or "X-App-Version",
             "instance_header": instance_header,
             "secure": {via: str(authority) for via, authority in (secure or {}).items()},
+            "most_per_second": most_per_second,
         }
         self._secure = frozenset(secure or ())
         self._journeys = journeys
@@ -390,7 +393,7 @@ class Traffic:
     def _resolved_targets(self) -> dict[str, tuple[int, Any, str, str | None]]:
         return {
             via: (family, address, header, self._targets[via][0] if via in self._secure else None)
-            for via, (family, address, header) in _resolved(self._targets).items()
+            for via, (family, address, header) in _resolved(self._targets, secure=self._secure).items()
         }
 
     def _check_visitors(self, visitors: Sequence[str]) -> None:
@@ -465,13 +468,16 @@ class Traffic:
         return TrafficError(f"the traffic process ended with code {code}: " + ("\n".join(words) or "it said nothing"))
 
 
-def _resolved(targets: Mapping[str, tuple[str, int]]) -> dict[str, tuple[int, Any, str]]:
-    """Addresses that need no look-up: the traffic process never waits for a name server."""
+def _resolved(targets: Mapping[str, tuple[str, int]], *, secure: Collection[str]) -> dict[str, tuple[int, Any, str]]:
+    """Addresses that need no look-up: the traffic process never waits for a name server. With each how it is called in Host:
+    without a port that goes without saying (RFC 9110, 7.2), as browsers do."""
     resolved = {}
     for via, (host, port) in targets.items():
         try:
             family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         except OSError as error:
             raise TrafficError(f"the target {via} has no address: {host}: {error}") from error
-        resolved[via] = (int(family), address, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        called = f"[{host}]" if ":" in host else host
+        usual = 443 if via in secure else 80
+        resolved[via] = (int(family), address, called if port == usual else f"{called}:{port}")
     return resolved

@@ -33,7 +33,7 @@ from harness.traffic.journal import fact_record, to_line
 from harness.traffic.ledger import Counts
 from harness.traffic.people import People
 from harness.traffic.recorder import Recorder
-from harness.traffic.sources import Batch, BatchEnd, BatchTask, OpenLoop, StreamCounts
+from harness.traffic.sources import Batch, BatchEnd, BatchPace, BatchTask, OpenLoop, StreamCounts
 from harness.traffic.tls import client_context
 from harness.traffic.visits import End
 from harness.traffic.wire import Target
@@ -72,6 +72,8 @@ class Control:
             contexts={via: client_context(Path(authority)) for via, authority in settings["secure"].items()},
         )
         self._engine.retarget(_targets(settings["targets"]), settings["names"])
+        most = settings["most_per_second"]
+        self._pace = None if most is None else BatchPace(float(most))
         self._streams: dict[str, OpenLoop] = {}
         self._told = Counts(0, 0, 0.0)
 
@@ -150,6 +152,7 @@ class Control:
             concurrency=order["concurrency"],
             timeout_seconds=order["timeout_seconds"] or self._timeout_seconds,
             on_done=on_done,
+            pace=self._pace,
         )
 
     def _start_stream(self, order: Mapping[str, Any], answer: Answer) -> None:

@@ -177,6 +177,23 @@ class BatchEnd(NamedTuple):
     taken: Mapping[str, str]
 
 
+_BURST_SECONDS = 1.0
+
+
+class BatchPace:
+    """So many requests a second at most, of all batches together, after a pause up to a second's worth of them at once: what
+    several people do at the same time is then still done so. (A leaky bucket as a meter, ITU-T I.371.)"""
+
+    def __init__(self, most_per_second: float) -> None:
+        self._seconds_each = 1.0 / most_per_second
+        self._free = 0.0
+
+    def next_time(self, now: float, *, requests: int) -> float:
+        """When the next visit may begin, in seconds of the loop's clock; so many requests are taken to be its."""
+        self._free = max(self._free, now - _BURST_SECONDS) + requests * self._seconds_each
+        return max(now, self._free)
+
+
 class Batch:
     """Tasks, each visitor's one after the other, `concurrency` visitors at a time."""
 
@@ -189,12 +206,15 @@ class Batch:
         concurrency: int,
         timeout_seconds: float,
         on_done: Callable[[list[BatchEnd]], None],
+        pace: BatchPace | None = None,
     ) -> None:
-        """`on_done` gets how each task ended, in the order of `tasks`. Never before this returns."""
+        """`on_done` gets how each task ended, in the order of `tasks`. Never before this returns. `pace`: when each may begin;
+        None: as soon as the one before is over."""
         self._loop = loop
         self._engine = engine
         self._on_done = on_done
         self._timeout_seconds = timeout_seconds
+        self._pace = pace
         self._ends: list[BatchEnd | None] = [None] * len(tasks)
         self._left = len(tasks)
         self._origins: dict[str, Origin] = {}
@@ -231,7 +251,21 @@ class Batch:
             else:
                 self._loop.call_soon(self._on_done, [end for end in self._ends if end is not None])
 
-        visitor, plan = self._engine.people[task.visitor], self._engine.plans[task.journey]
+        plan = self._engine.plans[task.journey]
+        if self._pace is None:
+            self._begin(task, plan, origin, on_end)
+        else:
+            self._loop.call_at(
+                self._pace.next_time(self._loop.time(), requests=len(plan.steps)),
+                self._begin,
+                task,
+                plan,
+                origin,
+                on_end,
+            )
+
+    def _begin(self, task: BatchTask, plan: JourneyPlan, origin: Origin, on_end: Callable[[Visit, End], None]) -> None:
+        visitor = self._engine.people[task.visitor]
         record, extras = None, task.values
         if plan.needs_record:
             plan, record, extras = _with_record(self._engine, plan, visitor, task.record, extras, _last)
