@@ -190,8 +190,9 @@ class Cluster:
         """
         if not self._at_once_is_known:
             self._at_once_is_known = True
-            if self.setup.app.slow is not None and self.instances:
-                self._at_once = self._try_at_once(self.instances[0])
+            # Where an owner sets a limit, so many at once are not within it.
+            if self.setup.app.slow is not None and self.reachable and self.most_per_second is None:
+                self._at_once = self._try_at_once(self.reachable[0])
         return self._at_once
 
     def _try_at_once(self, instance: Instance) -> int | None:

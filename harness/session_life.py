@@ -197,9 +197,9 @@ class SessionLife:
         names = list(dict.fromkeys(cookie.name for cookies in held for cookie in cookies))
         for name in names:
             value = self._looked_up_without(name, crowd, [BALANCER])
-            if Answer.RECOGNISED.value not in value["with"] and self._cluster.instances:
+            if Answer.RECOGNISED.value not in value["with"] and self._cluster.reachable:
                 # Where each is known by one instance only, chance alone leads there.
-                value = self._looked_up_without(name, crowd, self._cluster.names)
+                value = self._looked_up_without(name, crowd, [each.name for each in self._cluster.reachable])
             self._note("cookie-needed", "", value)
 
     def _looked_up_without(self, name: str, crowd: Sequence[Visitor], where: Sequence[str]) -> Mapping[str, Any]:

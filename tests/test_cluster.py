@@ -277,7 +277,7 @@ def waiting(monkeypatch: pytest.MonkeyPatch, *tries: list[float | None]) -> Clus
     """A cluster whose instance lets slow requests wait so long, try by try."""
     waits = iter([wait for each in tries for wait in each])
     monkeypatch.setattr("harness.cluster._waited", lambda *_: next(waits))
-    setup: Any = SimpleNamespace(app=SimpleNamespace(slow="/slow?seconds={seconds}"))
+    setup: Any = SimpleNamespace(app=SimpleNamespace(slow="/slow?seconds={seconds}"), remote=None)
     layout: Any = SimpleNamespace(replicated=None, instances=(on(Asked()),))
     return Cluster(setup, layout)
 
@@ -301,6 +301,13 @@ def test_how_much_an_instance_works_on_at_once_is_tried(
     """Who waits for the end of another's request was not worked on; and it is asked once in a run, whatever came of it."""
     cluster = waiting(monkeypatch, *tries)
     assert [cluster.works_on_at_once(), cluster.works_on_at_once()] == [at_once, at_once]
+
+
+def test_who_sets_a_limit_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty at once are more than the owner of a site allows."""
+    cluster = waiting(monkeypatch)
+    cluster.setup.remote = SimpleNamespace(most_per_second=50.0)  # type: ignore[assignment]
+    assert cluster.works_on_at_once() is None
 
 
 def test_what_has_no_slow_path_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:

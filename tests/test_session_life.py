@@ -50,7 +50,9 @@ def test_which_cookie_makes_the_session(knows: list[str], asked: list[str], stat
     """Whoever is known with it and never without it; instances are asked only where the balancer led to none that knew."""
     looks: list[Look] = []
     people: Any = People(knows)
-    cluster: Any = SimpleNamespace(names=("app-1", "app-2"), instances=("app-1", "app-2"), record=looks.append)
+    cluster: Any = SimpleNamespace(
+        reachable=[SimpleNamespace(name=name) for name in ("app-1", "app-2")], record=looks.append
+    )
     SessionLife(cluster=cluster, visitors=people, random=Random(1)).look_at_cookies(people=3)
     assert people.asked == asked
     history = History(scenario="s", seed=1, instances=("app-1", "app-2"), looks=tuple(looks))

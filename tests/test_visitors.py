@@ -25,6 +25,7 @@ def slow_streams(*, at_once: int | None, instances: int) -> list[Stream]:
         ),
         pool=names,
         works_on_at_once=lambda: at_once,
+        most_per_second=None,
     )
     visitors = Visitors(cluster=cluster, traffic=traffic, read=lambda: History.__new__(History))
     with visitors.browsing(slow_per_second=10), visitors.slow_requests_at(SimpleNamespace(name="app-1"), per_second=10):  # type: ignore[arg-type]
