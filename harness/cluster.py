@@ -44,6 +44,8 @@ _AT_ONCE_TRIES = 2
 """A busy machine makes some of them late: the better try counts."""
 _BACK_WITHIN_SECONDS = 30.0
 _FIRST_CLIENT = 20
+_UNKNOWN_BREADTH = 6
+"""Of a site whose instances are not known: more than most have, so that some things are asked oftener than they need be."""
 _UNREADY_WITHIN_SECONDS = 10.0
 _FIRST = "old"
 """What the version that everything began with is called, where it does not matter which it is."""
@@ -105,6 +107,11 @@ class Cluster:
     @property
     def names(self) -> tuple[str, ...]:
         return self.setup.app.names if self.replicas is not None else tuple(each.name for each in self.instances)
+
+    @property
+    def breadth(self) -> int:
+        """How many instances answer behind the balancer, or may where nobody knows."""
+        return len(self.names) or _UNKNOWN_BREADTH
 
     @property
     def most_per_second(self) -> float | None:

@@ -96,6 +96,8 @@ class Record(NamedTuple):
     """Containers of somebody else that the run broke for a while: what `engine.Borrowed` says of each."""
     owed: tuple[Owed, ...] = ()
     """What the run did to nodes of somebody else and has not undone."""
+    hooks: tuple[Lease, ...] = ()
+    """Commands of somebody else's that were begun, and may be at it yet."""
 
 
 class CleanedUp(NamedTuple):
@@ -135,6 +137,7 @@ def read_record(path: Path) -> Record | None:
     engines: list[str] = []
     borrowed: list[Mapping[str, Any]] = []
     owed: dict[str, Owed] = {}
+    hooks: list[Lease] = []
     for fact in facts[1:]:
         if fact["t"] == "lease":
             leases[fact["pid"]] = Lease(fact["name"], fact["pid"], fact["started"])
@@ -146,6 +149,8 @@ def read_record(path: Path) -> Record | None:
             borrowed.append({key: value for key, value in fact.items() if key != "t"})
         elif fact["t"] == "owed":
             owed[fact["name"]] = Owed(fact["name"], tuple(fact["argv"]), fact["within_seconds"])
+        elif fact["t"] == "hook":
+            hooks.append(Lease(fact["name"], fact["pid"], fact["started"]))
         elif fact["t"] == "settled":
             owed.pop(fact["name"], None)
     head = facts[0]
@@ -162,6 +167,7 @@ def read_record(path: Path) -> Record | None:
         engines=tuple(engines),
         borrowed=tuple(borrowed),
         owed=tuple(owed.values()),
+        hooks=tuple(hooks),
     )
 
 
@@ -233,8 +239,21 @@ def clean_up(
         stuck += [problem for problem in told if problem is not None]
     # Long after, it may be at rest because somebody wants that.
     if record.owed and harness_was_killed and trust_old_groups:
+        _let_end(record.hooks, within_seconds=max(each.within_seconds for each in record.owed))
         stuck += _settle(record.owed)
     return CleanedUp((*killed.values(), *removed), tuple(stuck))
+
+
+def _let_end(hooks: Collection[Lease], *, within_seconds: float) -> None:
+    """Wait until commands that were begun have ended: half a stop undone is no start. Those that take longer are killed."""
+    end = clock.now() + within_seconds
+    for each in hooks:
+        while (now := processes.look(each.pid)) is not None and now.is_alive and now.started == each.started:
+            if clock.now() > end:
+                with suppress(ProcessLookupError):
+                    os.killpg(each.pid, SIGKILL)
+                break
+            clock.sleep(_BETWEEN_LOOKS_SECONDS)
 
 
 def _settle(owed: Collection[Owed]) -> list[str]:

@@ -131,7 +131,7 @@ class SessionLife:
         """Everybody's cookie is copied; they log out; the copy is shown to the balancer, also after they have logged in
         again."""
         crowd = self._visitors.log_in(count=people)
-        self._visitors.visit(stream="before", times=3 * len(self._cluster.names))
+        self._visitors.visit(stream="before", times=3 * self._cluster.breadth)
         copies = self._visitors.copy_cookies()
         self._visitors.log_out()
         self._replay(copies, stream="replay")
@@ -142,7 +142,7 @@ class SessionLife:
         self._replay(copies, stream="replay-again")
 
     def _replay(self, copies: Sequence[Visitor], *, stream: str) -> None:
-        times = 2 * len(self._cluster.names)
+        times = 2 * self._cluster.breadth
         self._visitors.perform(
             [Task(copy.id, "whoami", BALANCER, stream=stream) for copy in copies for _ in range(times)]
         )

@@ -251,7 +251,7 @@ class Visitors:
 
         Where the setup names a slow path, that is asked for short waits, so that several are always in flight.
         """
-        each = _IN_FLIGHT_PER_INSTANCE * len(self._cluster.names)
+        each = _IN_FLIGHT_PER_INSTANCE * self._cluster.breadth
         if self._has_slow:
             stream = self._slow("spread", rate=each / _SHORT_WAIT_SECONDS, via=BALANCER, seconds=_SHORT_WAIT_SECONDS)
         else:

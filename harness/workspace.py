@@ -301,6 +301,12 @@ class Workspace:
         """
         self._write({"t": "owed", "name": name, "argv": list(argv), "within_seconds": within_seconds})
 
+    def hook_runs(self, name: str, pid: int) -> None:
+        """Write down that a command of somebody else's is at it, for whoever would undo what it does: it is let end first."""
+        seen = processes.look(pid)
+        if seen is not None:
+            self._write({"t": "hook", "name": name, "pid": pid, "started": seen.started})
+
     def settled(self, name: str) -> None:
         """Write down that nothing is owed to this node any more."""
         self._write({"t": "settled", "name": name})

@@ -105,7 +105,7 @@ def test_every_pytest_option_is_told() -> None:
     group = SimpleNamespace(addoption=lambda name, **_: told.append(name))
     pytest_plugin.pytest_addoption(SimpleNamespace(getgroup=lambda *_: group))  # type: ignore[arg-type]
     (row,) = [row for usage, row in rows(README).items() if usage.startswith("pytest scenarios")]
-    assert set(re.findall(r"--[a-z]+", row)) == set(told)
+    assert set(re.findall(r"--[a-z-]+", row)) == set(told)
 
 
 def examples() -> Iterator[tuple[str, str]]:

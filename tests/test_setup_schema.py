@@ -33,6 +33,8 @@ HEADINGS = {
     "Tls": "[balancer.tls]",
     "Images": "[images]",
     "Compose": "[compose]",
+    "Remote": "[remote]",
+    "RemoteInstance": "[remote.instances.<name>]",
     "Rollout": "[rollout]",
     "Swarm": "[swarm]",
     "Traffic": "[traffic]",

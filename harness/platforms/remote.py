@@ -195,9 +195,9 @@ class RemoteNode:
             NodeError: the hook fails, or it still accepts connections afterwards.
         """
         self._owe("stop", by="start")
+        self._runs = False  # also when the hook fails: it may have done half of it
         self._run("stop")
         self._wait_gone("stop")
-        self._runs = False
         self._back_since = None
         return 0
 
@@ -211,9 +211,9 @@ class RemoteNode:
             return
         if not self._spec.restarts:
             self._owe("kill", by="start")
+            self._runs = False  # also when the hook fails: it may have done half of it
             self._run("kill")
             self._wait_gone("kill")
-            self._runs = False
             self._back_since = None
             return
         self._back_since = None
@@ -260,8 +260,8 @@ class RemoteNode:
     def hang(self) -> None:
         """Freeze it by its hook. Raises NodeError: the hook fails, or it still answers."""
         self._owe("pause", by="resume")
+        self._frozen = True  # also when the hook fails: it may have done half of it
         self._run("pause")
-        self._frozen = True
         if self._spec.port:
             try:
                 wait_until(
@@ -324,11 +324,19 @@ class RemoteNode:
         self._proof = f"it accepts no connections any more ({self._told(hook)})"
 
     def _accepts(self) -> bool:
+        """Whether anybody is there. Who forwards a port (docker, `ssh -L`) accepts for nobody as well, and closes at once."""
         try:
-            socket.create_connection((self._spec.host, self._spec.port), timeout=_CONNECT_SECONDS).close()
+            connection = socket.create_connection((self._spec.host, self._spec.port), timeout=_CONNECT_SECONDS)
         except OSError:
             return False
-        return True
+        with connection:
+            try:
+                connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                return connection.recv(1) != b""
+            except TimeoutError:
+                return True
+            except OSError:
+                return False
 
     def _watch(self, gone: threading.Event) -> None:
         """See it go, and see it come back by itself."""

@@ -290,6 +290,7 @@ def checked_as(
     """
     whole = deepcopy(data)
     found: _Model | None = None
+    taken_out: set[Key] = set()
     for _ in range(_ROUNDS_AT_MOST):
         try:
             found = model.model_validate(data)
@@ -297,8 +298,11 @@ def checked_as(
         except ValidationError as invalid:
             for error in invalid.errors(include_url=False):
                 mistake = mistake_from(error, data=whole, model=model)
+                if mistake.key in taken_out:
+                    continue  # it is only missing because it was wrong
                 # What is left after wrong values were taken out can still be held against each other.
                 removed = _take_out(data, mistake.key)
+                taken_out.add(mistake.key)
                 mistakes.append(replace(mistake, about=(*mistake.about, removed)))
     if found is not None:
         mistakes += [mistake for mistake in between(found) if not _is_shadow(mistake, mistakes)]

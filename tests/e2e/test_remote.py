@@ -1,0 +1,154 @@
+"""A site that runs already, with an owner who lets instances of it be stopped, killed and replaced; all on this machine."""
+
+from __future__ import annotations
+
+import json
+import signal
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from end_to_end import REFERENCE, Harness
+from site_owner import hooks, of_processes
+
+from harness.ports import is_free, who_listens
+from harness.waiting import wait_until
+
+pytestmark = pytest.mark.judged
+
+KNOWN = """
+[app]
+ready = "/ready"
+slow = "/slow?seconds={seconds}"
+instance_header = "X-App-Instance"
+version_header = "X-App-Version"
+"""
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where it is, and what its owner knows of it."""
+
+    balancer: str
+    instances: dict[str, str]
+    known_to_owner: Path
+
+    def port(self, name: str) -> int:
+        return int(self.instances[name].rpartition(":")[2])
+
+    @property
+    def all_run(self) -> bool:
+        return not any(is_free("127.0.0.1", self.port(name)) for name in self.instances)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The reference setup, kept running by another harness, which thinks nothing of instances that come and go."""
+    folder = tmp_path_factory.mktemp("site")
+    owner = Harness(folder)
+    process = owner.start("up", str(REFERENCE), "--json")
+    try:
+        assert process.stdout is not None
+        told = json.loads(process.stdout.readline())
+        file = folder / "owner.json"
+        found = Site(told["balancer"], told["instances"], file)
+        file.write_text(of_processes({name: who_listens(found.port(name))[0] for name in found.instances}))
+        yield found
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+
+
+def journeys() -> str:
+    """How people use the reference app, as its setup file has it."""
+    text = REFERENCE.read_text(encoding="utf-8")
+    return text[text.index("[journey.register]") :]
+
+
+def setup(folder: Path, site: Site, *, instances: bool, remote: str = "") -> Path:
+    listed = "\n".join(f'{name} = {{ address = "{address}" }}' for name, address in site.instances.items())
+    text = f'{KNOWN}\n[remote]\nbalancer = "{site.balancer}"\nmost_per_second = 100\n{remote}\n'
+    text += f"[remote.instances]\n{listed}\n" if instances else ""
+    file = folder / "far.toml"
+    file.write_text(text + journeys())
+    tomllib.loads(file.read_text())
+    return file
+
+
+def told(harness: Harness) -> dict[str, Any]:
+    return dict(json.loads((harness.reports / "latest/verdicts.json").read_text(encoding="utf-8")))
+
+
+def verdicts(harness: Harness) -> dict[str, str]:
+    return {promise["id"]: promise["verdict"] for promise in told(harness)["promises"]}
+
+
+def test_from_outside_alone(site: Site, harness: Harness, tmp_path: Path) -> None:
+    """What people see is judged; for the rest the key is told that would allow it."""
+    wanted = (
+        "isolation.identity",
+        "cookie.flags",
+        "session.replay-after-logout",
+        "distribution.complete",
+        "failover.kill",
+    )
+    only = [word for promise in wanted for word in ("--only", promise)]
+    ended = harness.verify(str(setup(tmp_path, site, instances=False)), *only)
+    assert ended.code == 0, ended.out + ended.err
+    assert verdicts(harness) == dict.fromkeys(wanted[:3], "pass")
+    assert "failover.kill (remote: its instances are not known: [remote.instances] names them" in ended.out
+
+
+def test_what_its_owner_allows(site: Site, harness: Harness, tmp_path: Path) -> None:
+    """Killed, stopped, frozen and replaced by hooks; and then everything is as it was found."""
+    wanted = (
+        "session.every-instance",
+        "failover.kill",
+        "failover.stop",
+        "failover.hang",
+        "failover.rejoin",
+        "rollout.rolling",
+    )
+    only = [word for promise in wanted for word in ("--only", promise)]
+    remote = "allow_faults = true\n" + hooks(site.known_to_owner)
+    # What one instance is replaced in is short: this needs as many requests as the reference setup has.
+    file = setup(tmp_path, site, instances=True, remote=remote)
+    ended = harness.verify(str(file), "--yes-i-own", "127.0.0.1", *only)
+    assert verdicts(harness) == dict.fromkeys(wanted, "pass"), ended.out
+    assert ended.code == 0
+    assert site.all_run
+    owner = json.loads(site.known_to_owner.read_text())
+    assert {each["env"].get("APP_VERSION") for each in owner.values()} == {"1"}  # the way back was gone
+    journal = (harness.reports / "latest/history.jsonl").read_text(encoding="utf-8")
+    assert str(site.known_to_owner) not in journal  # of hooks the program alone is told
+
+
+def test_nothing_is_done_without_both_words(site: Site, harness: Harness, tmp_path: Path) -> None:
+    """The file alone does not do, and nothing was asked or begun."""
+    remote = "allow_faults = true\n" + hooks(site.known_to_owner)
+    ended = harness.verify(str(setup(tmp_path, site, instances=True, remote=remote)))
+    assert ended.code == 2
+    assert "--yes-i-own 127.0.0.1" in ended.err
+    assert not harness.reports.exists()
+
+
+def test_a_killed_harness_leaves_the_site_as_it_was(site: Site, harness: Harness, tmp_path: Path) -> None:
+    """An instance that it had stopped is started again by whoever puts the run away."""
+    remote = "allow_faults = true\n" + hooks(site.known_to_owner)
+    file = setup(tmp_path, site, instances=True, remote=remote)
+    process = harness.start("verify", str(file), "--yes-i-own", "127.0.0.1", "--only", "failover.stop")
+    wait_until(lambda: not site.all_run, within_seconds=60, because="an instance should be stopped")
+    process.kill()
+    process.communicate()
+    wait_until(lambda: site.all_run, within_seconds=60, because="the instance should be started again")
+
+
+def test_nobody_is_there(harness: Harness, tmp_path: Path) -> None:
+    """That is told in one message, before anything is made."""
+    nowhere = Site("http://127.0.0.1:9", {}, tmp_path)
+    ended = harness.verify(str(setup(tmp_path, nowhere, instances=False)), "--only", "cookie.flags")
+    assert ended.code == 2
+    assert "nobody answers at http://127.0.0.1:9" in ended.err
