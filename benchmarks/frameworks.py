@@ -170,8 +170,19 @@ $ harness init
 ```
 
 **3. What `CHECK` asks**: how an instance starts, its health path, and the three journeys that must be there: `register`, `login`, and
-`whoami`, a page that names the person. Where the application runs somewhere already, `harness init --host http://127.0.0.1:8000
---output site.toml` reads its forms and writes these journeys too. Then one person goes through them:
+`whoami`, a page that names the person. Where the application runs, its forms can be read, and these journeys are written too; where it
+runs nowhere, `harness up harness.toml` starts it with a Postgres of its own and says where.
+
+```console
+$ harness init --host http://127.0.0.1:8000 --output site.toml
+ saw    http://127.0.0.1:8000/health: health
+ saw    http://127.0.0.1:8000/login: a form with email, password
+ saw    http://127.0.0.1:8000/register: a form with email, password
+ saw    http://127.0.0.1:8000/dashboard: sends strangers to /login (303)
+ wrote  site.toml: what is marked CHECK is guessed
+```
+
+Then one person goes through them:
 
 ```console
 $ harness journey harness.toml --try
