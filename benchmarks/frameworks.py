@@ -77,7 +77,10 @@ FRAMEWORKS = (
             "nothing; the database's unique constraint refuses the second, and Django answers that with 500. The name is given once, "
             "and whoever came second sees an error page. Catch `IntegrityError` in `form_valid`, show the form again, and it passes.",
             "cache-sessions.toml:session.every-instance": "`LocMemCache` is one dictionary in each process, and an instance has two: people "
-            "are strangers even to half of the instance they logged in at.",
+            "are strangers even to half of the instance they logged in at. Hardly anybody gets beyond the log-in, and so most of what needs "
+            "somebody who is logged in stays inconclusive below: it was not tested.",
+            "cache-sessions.toml:session.survives-instance-loss": "The same.",
+            "cache-sessions.toml:rollout.rolling": "The same; 403 is the answer to a form whose token is of another log-in.",
         },
     ),
     Framework(
@@ -212,7 +215,7 @@ $ harness verify harness.toml
 ```
 
 What an instance works on at once is tried first: a server with a few threads is given as many slow requests as it can hold beside
-everything else, and no more. What is judged is the setup, never how large its machine is.
+everything else, and no more. A machine that is busy with something else is another matter: servers that get no turn look like servers that hang.
 
 {sections}
 ## What is left out, and the key that gives it
