@@ -197,7 +197,8 @@ class SessionLife:
         names = list(dict.fromkeys(cookie.name for cookies in held for cookie in cookies))
         for name in names:
             value = self._looked_up_without(name, crowd, [BALANCER])
-            if Answer.RECOGNISED.value not in value["with"] and self._cluster.reachable:
+            known = value["with"].count(Answer.RECOGNISED.value)
+            if 2 * known < len(value["with"]) and self._cluster.reachable:
                 # Where each is known by one instance only, chance alone leads there.
                 value = self._looked_up_without(name, crowd, [each.name for each in self._cluster.reachable])
             self._note("cookie-needed", "", value)

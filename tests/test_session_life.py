@@ -16,7 +16,7 @@ from harness.traffic import CookieSeen, Task
 
 
 class People:
-    """Three who logged in through the balancer; with their cookie they are known where `knows` says."""
+    """Nine who logged in through the balancer; with their cookie they are known where `knows` says."""
 
     def __init__(self, knows: Sequence[str]) -> None:
         self.knows = knows
@@ -53,7 +53,7 @@ def test_which_cookie_makes_the_session(knows: list[str], asked: list[str], stat
     cluster: Any = SimpleNamespace(
         reachable=[SimpleNamespace(name=name) for name in ("app-1", "app-2")], record=looks.append
     )
-    SessionLife(cluster=cluster, visitors=people, random=Random(1)).look_at_cookies(people=3)
+    SessionLife(cluster=cluster, visitors=people, random=Random(1)).look_at_cookies(people=9)
     assert people.asked == asked
     history = History(scenario="s", seed=1, instances=("app-1", "app-2"), looks=tuple(looks))
     assert CookieIsGuarded().check(history).status.value == status
