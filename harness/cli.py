@@ -719,6 +719,11 @@ def _loaded(
     words += ["--run-time", arguments.run_time, "--workers", str(settings.workers), "--seed", str(settings.seed)]
     if boots:
         setup, choice, environment = read_wishes(wishes)
+        if setup.remote is not None:
+            raise BadInput(
+                f"{setup.remote.balancer} is a site that runs already, and load knows no bound: name it once more, with "
+                f"harness load --host {setup.remote.balancer}, if it is yours to load"
+            )
     else:
         (setup, environment), choice = read_setup(wishes), Choice("running")
     if arguments.ends_with_stdin:

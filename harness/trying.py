@@ -97,8 +97,8 @@ def journeys_of(setup: Setup) -> Mapping[str, Journey]:
 def where_to_try(cluster: Cluster) -> tuple[str, int, ssl.SSLContext | None]:
     """One instance, asked directly, where that is possible, else the balancer: host, port, and how TLS is made. What another
     instance knows of a person is for promises."""
-    if cluster.instances:
-        return (*cluster.instances[0].target, None)
+    if cluster.reachable:
+        return (*cluster.reachable[0].target, None)
     secure = cluster.layout.balancer.secure
     return (*cluster.layout.entrance, None if secure is None else context_for("https", secure.authority))
 
