@@ -102,6 +102,11 @@ class Cluster:
         return self.setup.app.names if self.replicas is not None else tuple(each.name for each in self.instances)
 
     @property
+    def each_can_be_asked(self) -> bool:
+        """Whether all instances are known, and can be asked by themselves."""
+        return bool(self.instances) and len(self.reachable) == len(self.instances)
+
+    @property
     def breadth(self) -> int:
         """How many instances answer behind the balancer, or may where nobody knows."""
         return len(self.names) or _UNKNOWN_BREADTH
