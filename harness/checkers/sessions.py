@@ -123,6 +123,9 @@ def _not_hers(cell: Mapping[str, int]) -> int:
     return cell["logged_out"] + cell["somebody_else"]
 
 
+_NOT_TOLD = "(nobody)"
+
+
 @dataclass(frozen=True)
 class SessionOnEveryInstance:
     """Whoever logged in on one instance is recognised by every other, and at every visit through the balancer.
@@ -143,24 +146,26 @@ class SessionOnEveryInstance:
 
     def check(self, history: History) -> Verdict:
         sessions = _Sessions(history)
+        is_closed = bool(history.setup.get("is_closed"))
         matrix: Matrix = {}
         through: Matrix = {}
         wrong: list[Operation] = []
         visitors: set[str] = set()
         for op in _asks(history):
             session = sessions.behind(op)
-            if op.kind != "whoami" or session is None or session.home is None:
+            if op.kind != "whoami" or session is None or (session.home is None and not is_closed):
                 continue
+            home = session.home or _NOT_TOLD
             if op.via == "balancer":
-                _tally(through, session.home, op.instance or "(nobody)", op)
+                _tally(through, home, op.instance or _NOT_TOLD, op)
             else:
-                _tally(matrix, session.home, op.via, op)
+                _tally(matrix, home, op.via, op)
             if op.answer in _PROPER:
                 visitors.add(op.visitor)
             if op.answer in _NOT_HERS:
                 wrong.append(op)
 
-        if not matrix and history.setup.get("is_closed"):
+        if is_closed and not matrix:
             return self._from_outside(history, through, visitors, wrong)
         pairs = [(a, b) for a in history.instances for b in history.instances]
         cells = {(a, b): matrix.get(a, {}).get(b, _NOTHING) for a, b in pairs}
