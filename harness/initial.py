@@ -15,6 +15,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
+from harness.answers import read_page
 from harness.errors import BadInput
 from harness.journeys import PLACEHOLDERS, Reply
 from harness.trying import ask_once
@@ -108,7 +109,7 @@ class _Forms(HTMLParser):
 def forms_in(page: str, *, at: str) -> tuple[Form, ...]:
     """The forms of a page that are posted to its own site and ask for a password."""
     parser = _Forms()
-    parser.feed(page)
+    read_page(parser, page)
     found = []
     for action, method, fields in parser.forms:
         if method != "post" or not any(each.kind == "password" for each in fields):

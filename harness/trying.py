@@ -10,13 +10,13 @@ import re
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPException
 from pathlib import Path
 from random import Random
 from typing import Any
 from uuid import UUID
 
-from harness import clock
+from harness import answers, clock
 from harness.cluster import Cluster
 from harness.errors import BadInput
 from harness.journeys import Journey, MissingValueError, Reply, Request, Step, compile_journeys, judge
@@ -40,7 +40,6 @@ __all__ = [
     "where_to_try",
 ]
 
-_MOST_BYTES = 1 << 20
 _SHOWN_CHARACTERS = 300
 _LAST = ("logout",)
 """What ends a session comes when everything else is done."""
@@ -254,26 +253,20 @@ def _one(
 def _ask(
     request: Request, jar: CookieJar, *, host: str, port: int, context: ssl.SSLContext | None, timeout_seconds: float
 ) -> Reply:
-    connection = (
-        HTTPConnection(host, port, timeout=timeout_seconds)
-        if context is None
-        else HTTPSConnection(host, port, timeout=timeout_seconds, context=context)
+    headers: dict[str, str | bytes] = dict(request.headers)
+    if jar.line:
+        # As it came: a cookie has no letters of ours.
+        headers["Cookie"] = jar.line.removeprefix(b"Cookie: ").rstrip()
+    answer = answers.ask(
+        request.method,
+        request.path,
+        at=(host, port),
+        within_seconds=timeout_seconds,
+        context=context,
+        headers=headers,
+        body=request.body,
     )
-    headers = {"User-Agent": "harness", "Connection": "close", **dict(request.headers)}
-    if jar.cookies:
-        headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in jar.cookies.items())
-    try:
-        connection.request(request.method, request.path, body=request.body or None, headers=headers)
-        answer = connection.getresponse()
-        body = answer.read(_MOST_BYTES)
-    finally:
-        connection.close()
-    return Reply(
-        answer.status,
-        {name.lower(): value for name, value in answer.getheaders()},
-        body,
-        tuple(answer.headers.get_all("Set-Cookie") or ()),
-    )
+    return Reply(answer.status, answer.headers, answer.body, answer.set_cookies)
 
 
 def ask_once(

@@ -12,8 +12,10 @@ import struct
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPException
 from pathlib import Path
+
+from harness import answers
 
 __all__ = ["VERSIONS", "Handshake", "Reply", "ask", "can_offer", "shake_hands", "speak_http2"]
 
@@ -72,28 +74,19 @@ def ask(
     """One request; redirects are not followed. `authority`: TLS is spoken, and who answers must be signed for by it.
     `source`: the address of this machine to come from; empty for any. Never raises for what the other side does.
     """
-    host, port = at
-    source_address = (source, 0) if source else None
-    if authority is None:
-        connection = HTTPConnection(host, port, timeout=PATIENCE_SECONDS, source_address=source_address)
-    else:
-        context = ssl.create_default_context(cafile=authority)
-        connection = HTTPSConnection(
-            host, port, timeout=PATIENCE_SECONDS, source_address=source_address, context=context
-        )
     try:
-        connection.request(method, path, headers={**headers, "Connection": "close"})
-        answer = connection.getresponse()
-        body = answer.read()
+        answer = answers.ask(
+            method,
+            path,
+            at=at,
+            within_seconds=PATIENCE_SECONDS,
+            context=None if authority is None else ssl.create_default_context(cafile=authority),
+            headers=headers,
+            source=source,
+        )
     except (OSError, HTTPException) as problem:
         return Reply(None, error=f"{type(problem).__name__}: {problem}")
-    finally:
-        connection.close()
-    told: dict[str, str] = {}
-    for name, value in answer.getheaders():
-        key = name.lower()
-        told[key] = f"{told[key]}, {value}" if key in told else value
-    return Reply(answer.status, told, body)
+    return Reply(answer.status, answer.headers, answer.body)
 
 
 def shake_hands(

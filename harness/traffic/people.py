@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from random import Random
+from urllib.parse import quote, quote_plus, unquote
 
 from harness import clock
 from harness.traffic.cookies import CookieJar
@@ -20,6 +21,8 @@ __all__ = ["People", "Person", "Visitor", "text_of"]
 _HOME = "@example.org"
 _HOME_BYTES = _HOME.encode()
 _LOCAL_LENGTH = 17
+_SHORTEST_SECRET = 8
+"""Characters; what is shorter (a language, a flag, a number of things) opens nothing."""
 
 
 def text_of(record: str) -> str:
@@ -56,6 +59,36 @@ class Visitor:
     records: list[str] = field(default_factory=list)
     address_from: str = ""
     """The address of this machine that connections of its own come from; empty for any."""
+
+    def without_secrets(self, text: str) -> str:
+        """The text without what opens this account: the password, cookies, and whatever was taken from answers, which may be a
+        token. Also where the text ends in the middle of one."""
+        if not text:
+            return text
+        for what, secret in self._secrets():
+            for form in _forms_of(secret):
+                if form in text:
+                    text = text.replace(form, f"({what})")
+                begun = text.rfind(form[:_SHORTEST_SECRET])
+                if begun >= 0 and form.startswith(text[begun:]):
+                    text = f"{text[:begun]}({what})"
+        return text
+
+    def _secrets(self) -> Iterator[tuple[str, str]]:
+        yield "password", self.person.password
+        known = self.person.values
+        for name, value in self.values.items():
+            if name not in known and len(value) >= _SHORTEST_SECRET and value not in known.values():
+                yield name, value
+        for name, value in self.jar.cookies.items():
+            if len(value) >= _SHORTEST_SECRET:
+                yield f"cookie {name}", value
+
+
+def _forms_of(secret: str) -> set[str]:
+    """How it stands in pages and addresses."""
+    forms = {secret, unquote(secret), quote(secret, safe=""), quote_plus(secret), html.escape(secret)}
+    return {form for form in forms if len(form) >= _SHORTEST_SECRET}
 
 
 class People:
