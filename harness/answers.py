@@ -28,6 +28,7 @@ __all__ = [
     "Answer",
     "BrokenAnswerError",
     "ask",
+    "bounded_reader",
     "connection_to",
     "lift_bounds",
     "object_in",
@@ -133,18 +134,30 @@ def lift_bounds(answer: HTTPResponse) -> None:
     cast("_Response", answer).source.lift()
 
 
+def bounded_reader(connection: socket, *, within_seconds: float, most_bytes: int) -> io.BufferedReader:
+    """What comes over a connection, in another protocol. Reading raises OSError when it is too late (TimeoutError), and
+    BrokenAnswerError when it is too much."""
+    raw = connection.makefile("rb", buffering=0)
+    return _Reader(_Source(raw, connection, within_seconds=within_seconds, most_bytes=most_bytes))
+
+
 class _Source(io.RawIOBase):
     """What comes over a socket, until there is too much of it or it is too late."""
 
-    def __init__(self, raw: SocketIO, connection: socket, *, within_seconds: float) -> None:
+    def __init__(
+        self, raw: SocketIO, connection: socket, *, within_seconds: float, most_bytes: int | None = None
+    ) -> None:
         self._raw = raw
         self._connection = connection
         self._seconds = within_seconds
         self._ends_at: float | None = clock.now() + within_seconds
-        self._left = HEAD_LIMIT
-        self._what = f"{HEAD_LIMIT} bytes without the end of its head"
+        self._left = HEAD_LIMIT if most_bytes is None else most_bytes
+        self._came = 0
+        self._in_head = most_bytes is None
+        self._what = f"{self._left} bytes" + (" without the end of its head" if most_bytes is None else "")
 
     def allow_body(self) -> None:
+        self._in_head = False
         # One more than allowed is asked for by whoever looks for the end. What frames it counts as well.
         self._left += BODY_LIMIT + 1
         self._what = f"{BODY_LIMIT} bytes of body"
@@ -166,7 +179,11 @@ class _Source(io.RawIOBase):
             raise BrokenAnswerError(f"more than {self._what}")
         self._connection.settimeout(seconds)
         count = self._raw.readinto(memoryview(buffer)[: self._left])
+        if not count and self._in_head and self._came:
+            # The library would take what came for all of it.
+            raise BrokenAnswerError(f"ended in its head, after {self._came} bytes")
         self._left -= count or 0
+        self._came += count or 0
         return count
 
     def close(self) -> None:
@@ -174,12 +191,21 @@ class _Source(io.RawIOBase):
         super().close()
 
 
+class _Reader(io.BufferedReader):
+    """Makes no room for what somebody only says that they will send."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > BODY_LIMIT:
+            raise BrokenAnswerError(f"more than {BODY_LIMIT} bytes of body")
+        return super().read(size)
+
+
 class _Response(HTTPResponse):
     def __init__(self, connection: socket, *arguments: Any, within_seconds: float, **options: Any) -> None:
         super().__init__(connection, *arguments, **options)
         raw = self.fp.detach()
         self.source = _Source(cast("SocketIO", raw), connection, within_seconds=within_seconds)
-        self.fp = io.BufferedReader(self.source)
+        self.fp = _Reader(self.source)
 
     def begin(self) -> None:
         super().begin()
@@ -187,6 +213,10 @@ class _Response(HTTPResponse):
         while self.status < 200 and self.status != 101:
             self.headers = None  # type: ignore[assignment]
             super().begin()
+        lengths = set(self.headers.get_all("Content-Length") or ())
+        # The library passes over what it does not understand, and would read to the end.
+        if len(lengths) > 1 or not all(length.strip().isdecimal() for length in lengths):
+            raise BrokenAnswerError(f"a length that is none: {', '.join(sorted(lengths))[:60]}")
         self.source.allow_body()
 
 

@@ -745,7 +745,7 @@ def _initial(arguments: argparse.Namespace) -> int:
         site = (str(at), at.host, at.port, context_for(at.scheme, arguments.ca))
     here = look_around(arguments.folder, site=site)
     write_text(output, setup_text(here, file=str(output)))
-    for line in here.seen:
+    for line in here.seen_lines:
         print(f" saw    {line}")
     print(f" wrote  {output}: what is marked CHECK is guessed")
     host = f" --host {here.site}" if here.site else ""

@@ -36,10 +36,14 @@ class Listener:
         """Connect. Raises NothingTested: nobody answers there as a WebSocket does."""
         host, port = at
         self._stack = ExitStack()
+        wire: socket.socket | None = None
         try:
+            wire = socket.create_connection(at, timeout=_CONNECT_SECONDS)
             self._connection: ClientConnection = self._stack.enter_context(
                 connect(
                     f"ws://{host}:{port}{path}",
+                    # With a socket of ours it follows no redirect: that would be somebody else's answer.
+                    sock=wire,
                     open_timeout=_CONNECT_SECONDS,
                     close_timeout=1.0,
                     # A proxy of the environment must not stand between, and nothing is said that a scenario did not say.
@@ -48,7 +52,9 @@ class Listener:
                     ping_interval=None,
                 )
             )
-        except (OSError, WebSocketException) as problem:
+        except (OSError, WebSocketException, ValueError) as problem:
+            if wire is not None:
+                wire.close()
             raise NothingTested(
                 f"nobody could connect to the WebSocket {path} at {host}:{port}: {problem}"
             ) from problem

@@ -16,7 +16,7 @@ from urllib.parse import quote, quote_plus, unquote
 from harness import clock
 from harness.traffic.cookies import CookieJar
 
-__all__ = ["People", "Person", "Visitor", "text_of"]
+__all__ = ["People", "Person", "Visitor", "text_of", "without_secrets"]
 
 _HOME = "@example.org"
 _HOME_BYTES = _HOME.encode()
@@ -63,32 +63,33 @@ class Visitor:
     def without_secrets(self, text: str) -> str:
         """The text without what opens this account: the password, cookies, and whatever was taken from answers, which may be a
         token. Also where the text ends in the middle of one."""
-        if not text:
-            return text
-        for what, secret in self._secrets():
-            for form in _forms_of(secret):
-                if form in text:
-                    text = text.replace(form, f"({what})")
-                begun = text.rfind(form[:_SHORTEST_SECRET])
-                if begun >= 0 and form.startswith(text[begun:]):
-                    text = f"{text[:begun]}({what})"
-        return text
+        return without_secrets(text, self._secrets()) if text else text
 
     def _secrets(self) -> Iterator[tuple[str, str]]:
         yield "password", self.person.password
         known = self.person.values
         for name, value in self.values.items():
-            if name not in known and len(value) >= _SHORTEST_SECRET and value not in known.values():
+            if name not in known and value not in known.values():
                 yield name, value
         for name, value in self.jar.cookies.items():
-            if len(value) >= _SHORTEST_SECRET:
-                yield f"cookie {name}", value
+            yield f"cookie {name}", value
 
 
-def _forms_of(secret: str) -> set[str]:
-    """How it stands in pages and addresses."""
-    forms = {secret, unquote(secret), quote(secret, safe=""), quote_plus(secret), html.escape(secret)}
-    return {form for form in forms if len(form) >= _SHORTEST_SECRET}
+def without_secrets(text: str, secrets: Iterable[tuple[str, str]]) -> str:
+    """The text with each of these, as they are and as they stand in pages and addresses, by its name; also where the text ends in
+    the middle of one. What is shorter than eight characters is left alone."""
+    for what, secret in secrets:
+        if len(secret) < _SHORTEST_SECRET:
+            continue
+        for form in {secret, unquote(secret), quote(secret, safe=""), quote_plus(secret), html.escape(secret)}:
+            if len(form) < _SHORTEST_SECRET:
+                continue
+            if form in text:
+                text = text.replace(form, f"({what})")
+            begun = text.rfind(form[:_SHORTEST_SECRET])
+            if begun >= 0 and form.startswith(text[begun:]):
+                text = f"{text[:begun]}({what})"
+    return text
 
 
 class People:
