@@ -756,6 +756,7 @@ def _initial(arguments: argparse.Namespace) -> int:
 def _journey(arguments: argparse.Namespace) -> int:
     from harness.door import read_setup, read_wishes
     from harness.reporting import choose_view
+    from harness.setup import secrets_in
     from harness.standing import standing
     from harness.trying import chosen, context_for, declared_lines, journeys_of, where_to_try
     from harness.watching import site_of
@@ -777,7 +778,13 @@ def _journey(arguments: argparse.Namespace) -> int:
             print(*declared_lines(journeys, names), sep="\n")
         return 0
     seed = _seed(arguments.seed)
-    how = {"journeys": journeys, "names": names, "timeout_seconds": setup.traffic.timeout_seconds, "seed": seed}
+    how = {
+        "journeys": journeys,
+        "names": names,
+        "timeout_seconds": setup.traffic.timeout_seconds,
+        "seed": seed,
+        "secrets": secrets_in(setup),
+    }
     if arguments.host is not None:
         site = site_of(arguments.host, takes_path=False)
         context = context_for(site.scheme, arguments.ca)

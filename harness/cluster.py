@@ -27,7 +27,7 @@ from harness.platforms import CutOff, Relocatable, Replaceable
 from harness.ports import PortLeases
 from harness.replicas import Replicas
 from harness.rollouts import BlueGreen, Rollout, Side, rollout_for
-from harness.setup import Environment, Setup
+from harness.setup import Environment, Setup, secrets_in
 from harness.waiting import wait_until
 from harness.workspace import Workspace
 
@@ -951,6 +951,7 @@ def boot(
         BadInput: the setup cannot be run here; nothing is left running.
     """
     with ExitStack() as stack:
+        hide(secrets_in(setup))
         ports = PortLeases()
         stack.callback(ports.release_all)
         layout = lay_out(

@@ -130,11 +130,12 @@ def try_journeys(
     context: ssl.SSLContext | None,
     timeout_seconds: float,
     seed: int,
+    secrets: Sequence[str] = (),
 ) -> Iterator[Tried]:
     """Go through these journeys as one new person, each step on a connection of its own. Ends a journey at its first step
-    that is not as declared. `context`: how TLS is made; None for plain http."""
+    that is not as declared. `context`: how TLS is made; None for plain http. `secrets`: what else must not be shown."""
     (visitor,) = People(seed).arrive(1)
-    redactor = Redactor([visitor.person.password])
+    redactor = Redactor([visitor.person.password, *secrets])
     jar = CookieJar(now=clock.wall)
     random = Random(f"{seed}/records")  # noqa: S311 - must repeat with the seed
     record = str(UUID(int=random.getrandbits(128), version=4))

@@ -25,7 +25,7 @@ from harness.platforms.node import ContainerSpec
 from harness.ports import PortLeases
 from harness.services import Drained, answers_well
 from harness.services.nginx import workers_among
-from harness.setup import Environment, Setup, expand
+from harness.setup import Environment, Setup, expand, secrets_of_variables
 from harness.waiting import wait_until
 from harness.workspace import Workspace
 
@@ -222,6 +222,9 @@ def lay_out(
         balancer_node=balancer_node,
         stores=tuple(Store(node) for node in stores.values()),
         count_sessions=_session_counter(setup, platform, roles, stores),
+        secrets=tuple(
+            secret for service in project.services.values() for secret in secrets_of_variables(service.environment)
+        ),
         whos=whos,
         facts=_facts(platform, roles, balancer_node),
         borrowed=attached,
