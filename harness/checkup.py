@@ -18,7 +18,7 @@ from harness.errors import BadInput, HarnessError
 from harness.layouts import Choice
 from harness.model import Look
 from harness.reporting import View
-from harness.setup import Environment, Setup
+from harness.setup import Environment, Setup, secrets_in
 from harness.standing import Standing, standing
 from harness.traffic.upstream import UPSTREAM_HEADER
 from harness.trying import as_lines, ask_once, chosen, context_for, journeys_of, try_journeys, where_to_try
@@ -122,6 +122,7 @@ def _journeys(setup: Setup, stands: Standing, seed: int) -> Part:
         context=context,
         timeout_seconds=setup.traffic.timeout_seconds,
         seed=seed,
+        secrets=secrets_in(setup),
     ):
         steps += 1
         if not step.ok:

@@ -763,7 +763,7 @@ def _initial(arguments: argparse.Namespace) -> int:
         site = (str(at), at.host, at.port, context_for(at.scheme, arguments.ca))
     here = look_around(arguments.folder, site=site)
     write_text(output, setup_text(here, file=str(output)))
-    for line in here.seen:
+    for line in here.seen_lines:
         print(f" saw    {line}")
     print(f" wrote  {output}: what is marked CHECK is guessed")
     host = f" --host {here.site}" if here.site else ""
@@ -774,6 +774,7 @@ def _initial(arguments: argparse.Namespace) -> int:
 def _journey(arguments: argparse.Namespace) -> int:
     from harness.door import read_setup, read_wishes
     from harness.reporting import choose_view
+    from harness.setup import secrets_in
     from harness.standing import standing
     from harness.trying import chosen, context_for, declared_lines, journeys_of, where_to_try
     from harness.watching import site_of
@@ -795,7 +796,13 @@ def _journey(arguments: argparse.Namespace) -> int:
             print(*declared_lines(journeys, names), sep="\n")
         return 0
     seed = _seed(arguments.seed)
-    how = {"journeys": journeys, "names": names, "timeout_seconds": setup.traffic.timeout_seconds, "seed": seed}
+    how = {
+        "journeys": journeys,
+        "names": names,
+        "timeout_seconds": setup.traffic.timeout_seconds,
+        "seed": seed,
+        "secrets": secrets_in(setup),
+    }
     if arguments.host is not None:
         site = site_of(arguments.host, takes_path=False)
         context = context_for(site.scheme, arguments.ca)

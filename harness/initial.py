@@ -15,8 +15,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
+from harness.answers import read_page
 from harness.errors import BadInput
 from harness.journeys import PLACEHOLDERS, Reply
+from harness.reporting.text import cut, one_line
 from harness.trying import ask_once
 
 __all__ = ["Form", "Here", "forms_in", "look_around", "setup_text"]
@@ -33,6 +35,7 @@ _ASKS_HEALTH = re.compile(r"HEALTHCHECK\b(?:[^\n]*\\\n)*[^\n]*?https?://[^/\s\"'
 _Ask = Callable[[str], Reply | None]
 _MOST_FORMS = 50
 _MOST_FIELDS = 100
+_LINE_CHARACTERS = 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +83,11 @@ class Here:
     seen: list[str] = field(default_factory=list)
     """What was looked at and found, a line each."""
 
+    @property
+    def seen_lines(self) -> list[str]:
+        """The same for a terminal and a comment: a page may say anything, and has no power over either."""
+        return [cut(one_line(line), _LINE_CHARACTERS) for line in self.seen]
+
 
 class _Forms(HTMLParser):
     """All forms of a page with their fields; what is wrong with the page is nobody's business."""
@@ -108,7 +116,7 @@ class _Forms(HTMLParser):
 def forms_in(page: str, *, at: str) -> tuple[Form, ...]:
     """The forms of a page that are posted to its own site and ask for a password."""
     parser = _Forms()
-    parser.feed(page)
+    read_page(parser, page)
     found = []
     for action, method, fields in parser.forms:
         if method != "post" or not any(each.kind == "password" for each in fields):
@@ -193,9 +201,16 @@ def _site(
         to = (reply.header("location") or "") if reply is not None else ""
         if reply is not None and 300 <= reply.status < 400 and login.strip("/") in to:
             here.own_page, here.sends_with = path, reply.status
-            here.sends_to = urlsplit(to).path or "/"
+            here.sends_to = _path_of(to)
             here.seen.append(f"{written}{path}: sends strangers to {here.sends_to} ({reply.status})")
             break
+
+
+def _path_of(location: str) -> str:
+    try:
+        return urlsplit(location).path or "/"
+    except ValueError:  # such as an address with a lone bracket
+        return "/"
 
 
 def _first(ask: _Ask, paths: Sequence[str]) -> str:
@@ -231,7 +246,7 @@ def setup_text(here: Here, *, file: str) -> str:
 
 def _head(here: Here, file: str) -> Iterator[str]:
     yield "# Written by `harness init`. What it saw:"
-    yield from (f"#   {line}" for line in here.seen)
+    yield from (f"#   {line}" for line in here.seen_lines)
     yield f"# What is marked {_CHECK.removeprefix('# ').rstrip(':')} is guessed. What every key means: docs/setup-file.md"
     try_it = f"harness journey {file} --try" + (f" --host {here.site}" if here.site else "")
     yield f"# Next: {try_it}, then harness doctor {file}, then harness verify {file}"
