@@ -18,7 +18,7 @@ from harness.errors import BadInput, HarnessError
 from harness.layouts import Choice
 from harness.model import Look
 from harness.reporting import View
-from harness.setup import Environment, Setup
+from harness.setup import Environment, Setup, secrets_in
 from harness.standing import Standing, standing
 from harness.traffic.upstream import UPSTREAM_HEADER
 from harness.trying import as_lines, ask_once, chosen, context_for, journeys_of, try_journeys, where_to_try
@@ -79,8 +79,13 @@ def _machine(setup: Setup, choice: Choice, environment: Environment) -> Part:
 
 def _healthy(setup: Setup, stands: Standing, seed: int) -> Part:  # noqa: ARG001 - all parts are looked at alike
     cluster, app = stands.cluster, setup.app
-    if not cluster.instances:
-        return Part(what="healthy", ok=True, told="replicas are asked by their orchestrator alone")
+    if not cluster.reachable:
+        told = (
+            "no instance can be asked by itself"
+            if cluster.replicas is None
+            else "replicas are asked by their orchestrator alone"
+        )
+        return Part(what="healthy", ok=True, told=told)
     paths = {"app.health": app.health} | ({"app.ready": app.ready} if app.ready is not None else {})
     for key, path in paths.items():
         bad = [look for look in cluster.look_at_all(key.partition(".")[2], path) if not _succeeded(look)]
@@ -92,8 +97,12 @@ def _healthy(setup: Setup, stands: Standing, seed: int) -> Part:  # noqa: ARG001
                 told=f"{path} is not answered with 2xx ({seen})",
                 remedy=f"{key} is the path that says how an instance is: correct it, or see the log of the instance",
             )
-    count = len(cluster.instances)
-    return Part(what="healthy", ok=True, told=f"{count} of {count} instances answer {' and '.join(paths.values())}")
+    count = len(cluster.reachable)
+    return Part(
+        what="healthy",
+        ok=True,
+        told=f"{count} of {len(cluster.instances)} instances answer {' and '.join(paths.values())}",
+    )
 
 
 def _succeeded(look: Look) -> bool:
@@ -113,6 +122,7 @@ def _journeys(setup: Setup, stands: Standing, seed: int) -> Part:
         context=context,
         timeout_seconds=setup.traffic.timeout_seconds,
         seed=seed,
+        secrets=secrets_in(setup),
     ):
         steps += 1
         if not step.ok:
@@ -131,7 +141,7 @@ def _journeys(setup: Setup, stands: Standing, seed: int) -> Part:
 def _identity(setup: Setup, stands: Standing, seed: int) -> Part:  # noqa: ARG001 - all parts are looked at alike
     cluster, app = stands.cluster, setup.app
     heads = _asked_through_balancer(
-        cluster, app.health, times=_ASKED_EACH * app.instances, timeout=setup.traffic.timeout_seconds
+        cluster, app.health, times=_ASKED_EACH * cluster.breadth, timeout=setup.traffic.timeout_seconds
     )
     if not heads:
         return Part(
@@ -148,6 +158,9 @@ def _identity(setup: Setup, stands: Standing, seed: int) -> Part:  # noqa: ARG00
     )
     if named:
         return Part(what="identity", ok=True, told=f"the balancer tells who answered: {_counted(named)}")
+    if setup.remote is not None and not cluster.names:
+        told = "the instances are not known ([remote.instances] names them), so that where load goes is not judged"
+        return Part(what="identity", ok=True, told=told)
     if app.instance_header is None:
         return Part(
             what="identity",

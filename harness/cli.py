@@ -719,6 +719,11 @@ def _loaded(
     words += ["--run-time", arguments.run_time, "--workers", str(settings.workers), "--seed", str(settings.seed)]
     if boots:
         setup, choice, environment = read_wishes(wishes)
+        if setup.remote is not None:
+            raise BadInput(
+                f"{setup.remote.balancer} is a site that runs already, and load knows no bound: name it once more, with "
+                f"harness load --host {setup.remote.balancer}, if it is yours to load"
+            )
     else:
         (setup, environment), choice = read_setup(wishes), Choice("running")
     if arguments.ends_with_stdin:
@@ -759,7 +764,7 @@ def _initial(arguments: argparse.Namespace) -> int:
     here = look_around(arguments.folder, site=site)
     folder = os.path.relpath(arguments.folder, output.parent)
     write_text(output, setup_text(here, file=str(output), folder=folder))
-    for line in here.seen:
+    for line in here.seen_lines:
         print(f" saw    {line}")
     print(f" wrote  {output}: what is marked CHECK is guessed")
     host = f" --host {here.site}" if here.site else ""
@@ -770,6 +775,7 @@ def _initial(arguments: argparse.Namespace) -> int:
 def _journey(arguments: argparse.Namespace) -> int:
     from harness.door import read_setup, read_wishes
     from harness.reporting import choose_view
+    from harness.setup import secrets_in
     from harness.standing import standing
     from harness.trying import chosen, context_for, declared_lines, journeys_of, where_to_try
     from harness.watching import site_of
@@ -791,7 +797,13 @@ def _journey(arguments: argparse.Namespace) -> int:
             print(*declared_lines(journeys, names), sep="\n")
         return 0
     seed = _seed(arguments.seed)
-    how = {"journeys": journeys, "names": names, "timeout_seconds": setup.traffic.timeout_seconds, "seed": seed}
+    how = {
+        "journeys": journeys,
+        "names": names,
+        "timeout_seconds": setup.traffic.timeout_seconds,
+        "seed": seed,
+        "secrets": secrets_in(setup),
+    }
     if arguments.host is not None:
         site = site_of(arguments.host, takes_path=False)
         context = context_for(site.scheme, arguments.ca)

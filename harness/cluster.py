@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import select
 import socket
+import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, TypeVar
 
-import requests
-
 from harness import clock
+from harness.answers import Answer, ask, connection_to, object_in
 from harness.errors import HarnessError, NodeError, NodeNeverReady, NothingTested, WaitTimeout
 from harness.faults import Fault
 from harness.layouts import Database, Instance, Layout, RunnableNode, Store, lay_out
@@ -27,7 +27,7 @@ from harness.platforms import CutOff, Elsewhere, Relocatable, Replaceable
 from harness.ports import PortLeases
 from harness.replicas import Replicas
 from harness.rollouts import BlueGreen, Rollout, Side, rollout_for
-from harness.setup import Environment, Setup
+from harness.setup import Environment, Setup, secrets_in
 from harness.waiting import wait_until
 from harness.workspace import Workspace
 
@@ -109,6 +109,11 @@ class Cluster:
         return self.setup.app.names if self.replicas is not None else tuple(each.name for each in self.instances)
 
     @property
+    def each_can_be_asked(self) -> bool:
+        """Whether all instances are known, and can be asked by themselves."""
+        return bool(self.instances) and len(self.reachable) == len(self.instances)
+
+    @property
     def breadth(self) -> int:
         """How many instances answer behind the balancer, or may where nobody knows."""
         return len(self.names) or _UNKNOWN_BREADTH
@@ -158,12 +163,12 @@ class Cluster:
         error = ""
         try:
             answer = _ask(instance.address, path)
-            status = answer.status_code
+            status = answer.status
             value = _facts_of(answer)
             if self.setup.app.instance_header is not None:
-                said = answer.headers.get(self.setup.app.instance_header, "")
+                said = answer.headers.get(self.setup.app.instance_header.lower(), "")
                 value = {**value, NAMED: self.whos().get(said, said)}
-        except requests.RequestException as problem:
+        except (OSError, HTTPException) as problem:
             error = type(problem).__name__
         look = Look(
             what=what,
@@ -185,11 +190,11 @@ class Cluster:
         """One page, asked of one instance directly. Raises NothingTested: it does not come."""
         try:
             answer = _ask(instance.address, path)
-        except requests.RequestException as problem:
+        except (OSError, HTTPException) as problem:
             raise NothingTested(f"{instance.name} did not give {path}: {type(problem).__name__}") from problem
-        if answer.status_code >= 300:
-            raise NothingTested(f"{instance.name} answered {path} with {answer.status_code}")
-        return answer.text
+        if answer.status >= 300:
+            raise NothingTested(f"{instance.name} answered {path} with {answer.status}")
+        return answer.body.decode("utf-8", "replace")
 
     def works_on_at_once(self) -> int | None:
         """How many slow requests one instance works on at the same time, such as one for each thread of a server that has
@@ -570,8 +575,8 @@ class Cluster:
 
         def answers(address: str, authority: Path | None) -> bool:
             try:
-                return _ask(address, page, authority=authority).status_code < 500
-            except requests.RequestException:
+                return _ask(address, page, authority=authority).status < 500
+            except (OSError, HTTPException):
                 return False
 
         def wait_for(who: str, address: str, authority: Path | None = None) -> None:
@@ -949,20 +954,19 @@ def _first_failure(futures: Sequence[Future[None]]) -> None:
         future.result()
 
 
-def _ask(address: str, path: str, *, authority: Path | None = None) -> requests.Response:
-    """One request to an instance itself (or to the balancer), redirects not followed. Raises requests.RequestException.
+def _ask(address: str, path: str, *, authority: Path | None = None) -> Answer:
+    """One request to an instance itself (or to the balancer), redirects not followed. Raises OSError and HTTPException.
 
     `authority`: TLS is spoken, and this certificate must have signed for who answers.
     """
-    with requests.Session() as session:
-        session.trust_env = False  # a proxy of the environment must not answer for the instance
-        return session.get(
-            f"{'http' if authority is None else 'https'}://{address}{path}",
-            timeout=_LOOK_TIMEOUT_SECONDS,
-            verify=True if authority is None else str(authority),
-            allow_redirects=False,
-            headers={"Connection": "close"},
-        )
+    host, _, port = address.rpartition(":")
+    return ask(
+        "GET",
+        path,
+        at=(host, int(port)),
+        within_seconds=_LOOK_TIMEOUT_SECONDS,
+        context=None if authority is None else ssl.create_default_context(cafile=authority),
+    )
 
 
 def _waited(instance: Instance, path: str) -> float | None:
@@ -970,15 +974,15 @@ def _waited(instance: Instance, path: str) -> float | None:
     began = clock.now()
     try:
         answer = _ask(instance.address, path)
-    except requests.RequestException:
+    except (OSError, HTTPException):
         return None
-    return clock.now() - began if answer.status_code < 300 else None
+    return clock.now() - began if answer.status < 300 else None
 
 
 def _watch_idle(instance: Instance, path: str, watched_seconds: float) -> Look:
     """What becomes of a connection that nothing is sent on any more. `ended_seconds`: since the answer; None: it was kept."""
     host, port = instance.target
-    connection = HTTPConnection(host, port, timeout=_LOOK_TIMEOUT_SECONDS)
+    connection = connection_to(host, port, within_seconds=_LOOK_TIMEOUT_SECONDS)
     began = answered = clock.now()
     status: int | None = None
     ended: float | None = None
@@ -993,7 +997,7 @@ def _watch_idle(instance: Instance, path: str, watched_seconds: float) -> Look:
         answered = clock.now()
         if not says_so and select.select([wire], [], [], watched_seconds)[0]:
             ended = clock.now() - answered
-    except (OSError, HTTPException) as problem:
+    except (OSError, HTTPException, ValueError) as problem:
         error = type(problem).__name__
     finally:
         connection.close()
@@ -1003,15 +1007,9 @@ def _watch_idle(instance: Instance, path: str, watched_seconds: float) -> Look:
     )
 
 
-def _facts_of(answer: requests.Response) -> Mapping[str, Any]:
+def _facts_of(answer: Answer) -> Mapping[str, Any]:
     """What an answer says of its sender: its JSON object if it is one, else nothing."""
-    if "json" not in answer.headers.get("Content-Type", ""):
-        return {}
-    try:
-        value = answer.json()
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
+    return object_in(answer.body) if "json" in answer.headers.get("content-type", "") else {}
 
 
 @contextmanager
@@ -1040,6 +1038,7 @@ def boot(
         BadInput: the setup cannot be run here; nothing is left running.
     """
     with ExitStack() as stack:
+        hide(secrets_in(setup))
         ports = PortLeases()
         stack.callback(ports.release_all)
         layout = lay_out(

@@ -554,7 +554,9 @@ class _Engine:
             _Thing(_SERVICE, each["ID"], each["Spec"]["Name"], each["Spec"]["Labels"], _epoch(each["CreatedAt"]), True)
             for each in self._listed(f"/services?filters={wanted}", nothing=_IN_NO_SWARM)
         ]
-        return found + self._swarm(run)
+        # Whatever an engine takes such a filter for: what does not say that it is a run's is nobody's to remove.
+        ours = [each for each in found if run in (each.marks.get(RUN_LABEL), None) and RUN_LABEL in each.marks]
+        return ours + self._swarm(run)
 
     def _swarm(self, run: str | None) -> list[_Thing]:
         """The swarm, if this run (or any) made it and nobody else has anything in it.

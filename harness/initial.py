@@ -16,9 +16,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
+from harness.answers import object_in, read_page
 from harness.errors import BadInput
 from harness.journeys import PLACEHOLDERS, Reply
 from harness.projects import Project, project_in, variables_read
+from harness.reporting.text import cut, one_line
 from harness.trying import ask_once, slashed
 
 __all__ = ["Form", "Here", "forms_in", "look_around", "setup_text"]
@@ -36,6 +38,7 @@ _ASKS_HEALTH = re.compile(r"HEALTHCHECK\b(?:[^\n]*\\\n)*[^\n]*?https?://[^/\s\"'
 _Ask = Callable[[str], Reply | None]
 _MOST_FORMS = 50
 _MOST_FIELDS = 100
+_LINE_CHARACTERS = 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +91,11 @@ class Here:
     seen: list[str] = field(default_factory=list)
     """What was looked at and found, a line each."""
 
+    @property
+    def seen_lines(self) -> list[str]:
+        """The same for a terminal and a comment: a page may say anything, and has no power over either."""
+        return [cut(one_line(line), _LINE_CHARACTERS) for line in self.seen]
+
 
 class _Forms(HTMLParser):
     """All forms of a page with their fields; what is wrong with the page is nobody's business."""
@@ -116,7 +124,7 @@ class _Forms(HTMLParser):
 def forms_in(page: str, *, at: str) -> tuple[Form, ...]:
     """The forms of a page that are posted to its own site and ask for a password."""
     parser = _Forms()
-    parser.feed(page)
+    read_page(parser, page)
     found = []
     for action, method, fields in parser.forms:
         if method != "post" or not any(each.kind == "password" for each in fields):
@@ -207,9 +215,16 @@ def _site(
         to = (reply.header("location") or "") if reply is not None else ""
         if reply is not None and 300 <= reply.status < 400 and login.strip("/") in to:
             here.own_page, here.sends_with = path, reply.status
-            here.sends_to = _path_of(to) or "/"
+            here.sends_to = _path_of(to)
             here.seen.append(f"{written}{path}: sends strangers to {here.sends_to} ({reply.status})")
             break
+
+
+def _path_of(location: str) -> str:
+    try:
+        return urlsplit(location).path or "/"
+    except ValueError:  # such as an address with a lone bracket
+        return "/"
 
 
 def _first(ask: _Ask, paths: Sequence[str]) -> str:
@@ -226,21 +241,8 @@ def _asked(ask: _Ask, path: str) -> tuple[str, Reply | None]:
     return path, reply
 
 
-def _path_of(location: str) -> str:
-    try:
-        return urlsplit(location).path
-    except ValueError:
-        return ""
-
-
 def _tells_version(reply: Reply | None) -> bool:
-    if reply is None or reply.status != 200:
-        return False
-    try:
-        told = json.loads(reply.body)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(told, dict) and "version" in told
+    return reply is not None and reply.status == 200 and "version" in object_in(reply.body)
 
 
 def _form(ask: _Ask, paths: Sequence[str]) -> Form | None:
@@ -271,7 +273,7 @@ def setup_text(here: Here, *, file: str, folder: str = ".") -> str:
 
 def _head(here: Here, file: str) -> Iterator[str]:
     yield "# Written by `harness init`. What it saw:"
-    yield from (f"#   {line}" for line in here.seen)
+    yield from (f"#   {line}" for line in here.seen_lines)
     yield f"# What is marked {_CHECK.removeprefix('# ').rstrip(':')} is guessed. What every key means: docs/setup-file.md"
     try_it = f"harness journey {file} --try" + (f" --host {here.site}" if here.site else "")
     yield f"# Next: {try_it}, then harness doctor {file}, then harness verify {file}"

@@ -8,34 +8,42 @@ from __future__ import annotations
 import socket
 import threading
 from contextlib import ExitStack, suppress
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPException
 from types import TracebackType
 from typing import Self
 
 from websockets.exceptions import WebSocketException
+from websockets.frames import CloseCode
 from websockets.sync.client import ClientConnection, connect
 
 from harness import clock
+from harness.answers import connection_to, lift_bounds
 from harness.errors import NothingTested
 
 __all__ = ["EventListener", "Listener"]
 
 _CONNECT_SECONDS = 5.0
+_MOST_HEARD = 16 * 1024 * 1024
+"""Characters: what a few people say to each other is some thousand. Who says more is not listened to any longer."""
 _NO_WORD = 1006
 """What the library says where the other side said nothing."""
 
 
 class Listener:
-    """One connection, from its first to its last word. Everything that comes is kept."""
+    """One connection, from its first to its last word. Everything that comes is kept, up to a bound."""
 
     def __init__(self, at: tuple[str, int], path: str) -> None:
         """Connect. Raises NothingTested: nobody answers there as a WebSocket does."""
         host, port = at
         self._stack = ExitStack()
+        wire: socket.socket | None = None
         try:
+            wire = socket.create_connection(at, timeout=_CONNECT_SECONDS)
             self._connection: ClientConnection = self._stack.enter_context(
                 connect(
                     f"ws://{host}:{port}{path}",
+                    # With a socket of ours it follows no redirect: that would be somebody else's answer.
+                    sock=wire,
                     open_timeout=_CONNECT_SECONDS,
                     close_timeout=1.0,
                     # A proxy of the environment must not stand between, and nothing is said that a scenario did not say.
@@ -44,7 +52,9 @@ class Listener:
                     ping_interval=None,
                 )
             )
-        except (OSError, WebSocketException) as problem:
+        except (OSError, WebSocketException, ValueError) as problem:
+            if wire is not None:
+                wire.close()
             raise NothingTested(
                 f"nobody could connect to the WebSocket {path} at {host}:{port}: {problem}"
             ) from problem
@@ -79,9 +89,16 @@ class Listener:
         self._reader.join()
 
     def _listen(self) -> None:
+        left = _MOST_HEARD
         try:
             for message in self._connection:
-                self._heard.append(message if isinstance(message, str) else message.decode("utf-8", "replace"))
+                text = message if isinstance(message, str) else message.decode("utf-8", "replace")
+                # An empty one is kept as well, and so counts.
+                left -= len(text) + 1
+                if left < 0:
+                    self._connection.close(CloseCode.MESSAGE_TOO_BIG)
+                    return
+                self._heard.append(text)
         except (OSError, WebSocketException):
             return  # nothing more will be heard, which is what is judged
         finally:
@@ -97,7 +114,7 @@ class EventListener:
     def __init__(self, at: tuple[str, int], path: str) -> None:
         """Ask for it. Raises NothingTested: nobody answers there with events."""
         host, port = at
-        self._connection = HTTPConnection(host, port, timeout=_CONNECT_SECONDS)
+        self._connection = connection_to(host, port, within_seconds=_CONNECT_SECONDS)
         self.ended_at: float | None = None
         """When the answer was over, on the clock of the history; None while it is not."""
         try:
@@ -114,7 +131,7 @@ class EventListener:
             raise NothingTested(
                 f"no server-sent events came from {path} at {host}:{port}: status {self._answer.status}, {kind}"
             )
-        self._wire.settimeout(None)
+        lift_bounds(self._answer)
         self._reader = threading.Thread(target=self._listen, name="event-listener", daemon=True)
         self._reader.start()
 

@@ -787,6 +787,7 @@ NEEDS: Mapping[str, str] = MappingProxyType(
     {
         "instances": "it asks single instances, which this platform does not let one do",
         "names": "it is not known which instances there are",
+        "visits": "people are looked up on instances, which this platform does not let one do",
         "kill": "its instances are not the harness's to kill",
         "stop": "its instances are not the harness's to stop",
         "hang": "its instances are not the harness's to freeze",

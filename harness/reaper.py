@@ -136,7 +136,7 @@ def read_record(path: Path) -> Record | None:
     leases: dict[int, Lease] = {}
     engines: list[str] = []
     borrowed: list[Mapping[str, Any]] = []
-    owed: dict[str, Owed] = {}
+    owed: dict[tuple[str, str], Owed] = {}
     hooks: list[Lease] = []
     for fact in facts[1:]:
         if fact["t"] == "lease":
@@ -148,11 +148,11 @@ def read_record(path: Path) -> Record | None:
         elif fact["t"] == "borrowed":
             borrowed.append({key: value for key, value in fact.items() if key != "t"})
         elif fact["t"] == "owed":
-            owed[fact["name"]] = Owed(fact["name"], tuple(fact["argv"]), fact["within_seconds"])
+            owed[fact["name"], fact["what"]] = Owed(fact["name"], tuple(fact["argv"]), fact["within_seconds"])
         elif fact["t"] == "hook":
             hooks.append(Lease(fact["name"], fact["pid"], fact["started"]))
         elif fact["t"] == "settled":
-            owed.pop(fact["name"], None)
+            owed.pop((fact["name"], fact["what"]), None)
     head = facts[0]
     return Record(
         path=path,

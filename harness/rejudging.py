@@ -15,6 +15,9 @@ from harness.traffic import read_journal, uncollected
 
 __all__ = ["rejudge"]
 
+_ODD = (LookupError, TypeError, AttributeError, ArithmeticError, ValueError)
+"""What judges and rules raise who find something else than what is always there."""
+
 
 def rejudge(folder: Path) -> RunResult:
     """The run in this folder, its findings made anew from `history.jsonl`.
@@ -36,8 +39,20 @@ def rejudge(folder: Path) -> RunResult:
                 findings += judged_again(scenario.judged, scenario.history)
         except ValueError as problem:
             raise BadInput(f"{folder} was judged by another version of the harness: {problem}") from problem
+        except _ODD as problem:
+            raise BadInput(_changed(folder, problem)) from problem
     # A scenario that could not be carried out left nothing to judge: that it failed stays true.
     again = {(finding.promise, finding.scenario) for finding in findings}
     findings += [finding for finding in stored.findings if (finding.promise, finding.scenario) not in again]
     looks = [look for scenario in journal.scenarios.values() for look in scenario.history.looks]
-    return stored.with_findings(diagnose(findings, facts=facts, looks=looks))
+    try:
+        return stored.with_findings(diagnose(findings, facts=facts, looks=looks))
+    except _ODD as problem:
+        raise BadInput(_changed(folder, problem)) from problem
+
+
+def _changed(folder: Path, problem: Exception) -> str:
+    return (
+        f"{folder} says of a run what no run of this version says ({type(problem).__name__}: {problem}): it was changed after it "
+        "was written, or written by another version of the harness"
+    )

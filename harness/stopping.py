@@ -16,6 +16,7 @@ from random import Random
 from typing import Any
 
 from harness import clock
+from harness.answers import connection_to
 from harness.checkers import bounds
 from harness.cluster import Cluster
 from harness.errors import WaitTimeout
@@ -221,7 +222,7 @@ class _Watch:
 
     def _connect(self) -> HTTPConnection:
         host, port = self._instance.target
-        connection = HTTPConnection(host, port, timeout=_TIMEOUT_SECONDS)
+        connection = connection_to(host, port, within_seconds=_TIMEOUT_SECONDS)
         # Of its own accord it would open another one in place of one that was closed, and nobody would see it.
         connection.auto_open = 0
         return connection
@@ -242,7 +243,7 @@ class _Watch:
             answer = connection.getresponse()
             status, closes = answer.status, answer.will_close
             answer.read()
-        except (OSError, HTTPException) as problem:
+        except (OSError, HTTPException, ValueError) as problem:
             status = None
             error = next((word for kind, word in _ERRORS if isinstance(problem, kind)), type(problem).__name__)
         value = {} if number is None else {"connection": number, "closes": closes}

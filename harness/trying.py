@@ -6,18 +6,18 @@ verification, by the same rules. Must not: judge a promise, send anything twice,
 
 from __future__ import annotations
 
-import re
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from html.parser import HTMLParser
+from http.client import HTTPException
 from pathlib import Path
 from random import Random
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from harness import clock
+from harness import answers, clock
 from harness.cluster import Cluster
 from harness.errors import BadInput
 from harness.journeys import Journey, MissingValueError, Reply, Request, Step, compile_journeys, judge
@@ -26,7 +26,7 @@ from harness.reporting import Redactor
 from harness.reporting.text import without_controls
 from harness.setup import JOURNEYS, Setup
 from harness.traffic.cookies import CookieJar
-from harness.traffic.people import People, text_of
+from harness.traffic.people import People, text_of, without_secrets
 
 __all__ = [
     "Tried",
@@ -42,8 +42,9 @@ __all__ = [
     "where_to_try",
 ]
 
-_MOST_BYTES = 1 << 20
 _SHOWN_CHARACTERS = 300
+_SHOWN_COOKIES = 20
+_NO_SECRETS = ("user.email", "user.name", "record", "text")
 _LAST = ("logout",)
 """What ends a session comes when everything else is done."""
 _ON_WISH = ("change", "see", "limited")
@@ -52,8 +53,6 @@ _AFTER = {"read": "write", "recall": "remember", "download": "upload", "see": "c
 """Which journey another one needs."""
 _NEWCOMER = ("detour",)
 """What begins with somebody who is not logged in."""
-_HIDDEN = re.compile(r"<input\b[^>]{0,2000}\btype\s*=\s*[\"']?hidden\b[^>]{0,2000}>", re.IGNORECASE)
-_NAME = re.compile(r"\bname\s*=\s*[\"']?([^\s\"'>]{1,100})", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +98,8 @@ def journeys_of(setup: Setup) -> Mapping[str, Journey]:
 def where_to_try(cluster: Cluster) -> tuple[str, int, ssl.SSLContext | None]:
     """One instance, asked directly, where that is possible, else the balancer: host, port, and how TLS is made. What another
     instance knows of a person is for promises."""
-    if cluster.instances:
-        return (*cluster.instances[0].target, None)
+    if cluster.reachable:
+        return (*cluster.reachable[0].target, None)
     secure = cluster.layout.balancer.secure
     return (*cluster.layout.entrance, None if secure is None else context_for("https", secure.authority))
 
@@ -133,11 +132,12 @@ def try_journeys(
     context: ssl.SSLContext | None,
     timeout_seconds: float,
     seed: int,
+    secrets: Sequence[str] = (),
 ) -> Iterator[Tried]:
     """Go through these journeys as one new person, each step on a connection of its own. Ends a journey at its first step
-    that is not as declared. `context`: how TLS is made; None for plain http."""
+    that is not as declared. `context`: how TLS is made; None for plain http. `secrets`: what else must not be shown."""
     (visitor,) = People(seed).arrive(1)
-    redactor = Redactor([visitor.person.password])
+    redactor = Redactor([visitor.person.password, *secrets])
     jar = CookieJar(now=clock.wall)
     random = Random(f"{seed}/records")  # noqa: S311 - must repeat with the seed
     record = str(UUID(int=random.getrandbits(128), version=4))
@@ -166,8 +166,6 @@ def try_journeys(
                 page=page,
             )
             values.update(fresh)
-            # A token is a secret of this person as much as the password.
-            redactor.add(*fresh.values())
             if is_gone:
                 tried = _when_gone(tried)
             yield tried
@@ -232,6 +230,9 @@ def _one(
     jar.take(reply.set_cookies)
     judgement = judge(step, reply, values, asked=request.path)
     taken = {key: value for key, take in step.take.items() if (value := take.from_reply(reply)) is not None}
+    # What opens an account is a secret of this person as much as the password.
+    redactor.add(*taken.values())
+    secrets = {name: value for name, value in {**values, **taken}.items() if name not in _NO_SECRETS} | jar.cookies
     missing = tuple(key for key in step.take if key not in taken)
     ok = judgement.outcome is Outcome.OK and not missing
     tried = Tried(
@@ -239,13 +240,19 @@ def _one(
         sent=_short(body),
         status=reply.status,
         milliseconds=round(took, 1),
-        location=reply.header("location"),
+        location=None
+        if (location := reply.header("location")) is None
+        else _short(without_secrets(redactor(location), secrets.items())),
         cookies={
-            cookie: _attributes(line) for line in reply.set_cookies for cookie in [line.partition("=")[0].strip()]
+            _short(cookie): _short(_attributes(line))
+            for line in reply.set_cookies[:_SHOWN_COOKIES]
+            for cookie in [line.partition("=")[0].strip()]
         },
         meaning=judgement.answer.value,
         ok=ok,
-        detail=_short(redactor(judgement.detail)) if judgement.error is not None else "",
+        detail=_short(without_secrets(redactor(judgement.detail), secrets.items()))
+        if judgement.error is not None
+        else "",
         taken={key: len(value) for key, value in taken.items()},
         missing=missing,
         hints=tuple(_hints(step, reply, ok=ok, page=page, secure=context is not None, asked=request.path)),
@@ -256,26 +263,20 @@ def _one(
 def _ask(
     request: Request, jar: CookieJar, *, host: str, port: int, context: ssl.SSLContext | None, timeout_seconds: float
 ) -> Reply:
-    connection = (
-        HTTPConnection(host, port, timeout=timeout_seconds)
-        if context is None
-        else HTTPSConnection(host, port, timeout=timeout_seconds, context=context)
+    headers: dict[str, str | bytes] = dict(request.headers)
+    if jar.line:
+        # As it came: a cookie has no letters of ours.
+        headers["Cookie"] = jar.line.removeprefix(b"Cookie: ").rstrip()
+    answer = answers.ask(
+        request.method,
+        request.path,
+        at=(host, port),
+        within_seconds=timeout_seconds,
+        context=context,
+        headers=headers,
+        body=request.body,
     )
-    headers = {"User-Agent": "harness", "Connection": "close", **dict(request.headers)}
-    if jar.cookies:
-        headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in jar.cookies.items())
-    try:
-        connection.request(request.method, request.path, body=request.body or None, headers=headers)
-        answer = connection.getresponse()
-        body = answer.read(_MOST_BYTES)
-    finally:
-        connection.close()
-    return Reply(
-        answer.status,
-        {name.lower(): value for name, value in answer.getheaders()},
-        body,
-        tuple(answer.headers.get_all("Set-Cookie") or ()),
-    )
+    return Reply(answer.status, answer.headers, answer.body, answer.set_cookies)
 
 
 def ask_once(
@@ -314,9 +315,9 @@ def _hints(step: Step, reply: Reply, *, ok: bool, page: str, secure: bool, asked
         return
     if step.method != "GET" and reply.status in (400, 403, 419, 422):
         sent = {*(step.form or {}), *(step.headers or {})}
-        hidden = [
-            found[1] for tag in _HIDDEN.finditer(page) if (found := _NAME.search(tag[0])) and found[1] not in sent
-        ]
+        fields = _HiddenFields()
+        answers.read_page(fields, page)
+        hidden = [name for name in fields.names if name not in sent]
         if hidden:
             yield (
                 f"the page before has hidden fields that are not sent ({', '.join(dict.fromkeys(hidden))}): get the page in a "
@@ -335,6 +336,19 @@ def _hints(step: Step, reply: Reply, *, ok: bool, page: str, secure: bool, asked
         yield f"it is sent to the same path with a slash at its end: ask for {asked.partition('?')[0]}/"
     if reply.status == 200 and step.method == "POST":
         yield "a form that is shown again with status 200 is how many applications refuse: expect says what a success looks like"
+
+
+class _HiddenFields(HTMLParser):
+    """The names of what a page has its forms send, and nobody sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag == "input" and (given.get("type") or "").lower() == "hidden" and given.get("name"):
+            self.names.append(_short(given["name"] or ""))
 
 
 def _attributes(line: str) -> str:

@@ -29,6 +29,7 @@ def told(standing: Standing, *, words: Sequence[str]) -> Mapping[str, Any]:
     host = standing.url
     plan = standing.workspace.results / "plan.json"
     write_text(plan, plan_text(replace(plan_of(standing.setup), authority=standing.authority)))
+    plan.chmod(0o600)  # a journey may have a token in its headers
     locustfile = assets.path("scenarios/load/locustfile.py")
     return {
         "format": "harness-up",

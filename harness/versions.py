@@ -12,6 +12,7 @@ from random import Random
 from urllib.parse import urljoin, urlsplit
 
 from harness import clock
+from harness.answers import read_page
 from harness.cluster import Cluster
 from harness.errors import HarnessError, NothingTested
 from harness.layouts import Instance
@@ -23,6 +24,8 @@ __all__ = ["Versions"]
 
 _MOST_ASSETS = 20
 """Of one page: a page with more has them named in the same way."""
+_LONGEST_PATH = 8192
+"""Characters; servers take no longer one."""
 
 
 class Versions:
@@ -112,8 +115,14 @@ class _Named(HTMLParser):
 def _named_in(html: str, page: str) -> Iterator[str]:
     """The paths of what a page names on its own site, absolute."""
     parser = _Named()
-    parser.feed(html)
+    read_page(parser, html)
     for named in parser.found:
-        parts = urlsplit(named)
-        if named and not parts.scheme and not parts.netloc:  # else of another site, or in the page itself
-            yield urljoin(page, named)
+        try:
+            parts = urlsplit(named)
+            path = urljoin(page, named)
+        except ValueError:  # such as an address with a lone bracket
+            continue
+        if (
+            named and len(path) <= _LONGEST_PATH and not parts.scheme and not parts.netloc
+        ):  # else of another site, or in the page itself
+            yield path

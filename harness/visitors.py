@@ -103,7 +103,7 @@ class Visitors:
 
     def log_in_on_each(self, *, count: int) -> tuple[Visitor, ...]:
         """`count` new people on every instance, asked directly; through the balancer where these cannot be."""
-        if len(self._cluster.reachable) < len(self._cluster.instances):
+        if not self._cluster.each_can_be_asked:
             return self.log_in(count=count * len(self._cluster.instances))
         return tuple(
             person for instance in self._cluster.instances for person in self.log_in(count=count, via=instance)

@@ -6,6 +6,7 @@ but that command, or print.
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import ssl
@@ -26,7 +27,7 @@ from harness.judging import judge_record, judged
 from harness.model import Answer, Checker, Finding, History, Look, RolloutStep
 from harness.promises import CATALOGUE
 from harness.reporting import RunResult, write_page, write_results
-from harness.setup import Environment, Setup
+from harness.setup import Environment, Setup, secrets_in
 from harness.standing import folders
 from harness.traffic import Journal, Stream, Task, Traffic, read_history
 from harness.trying import context_for, journeys_of
@@ -114,6 +115,8 @@ def site_of(text: str, *, takes_path: bool) -> Site:
         port = parts.port or (443 if parts.scheme == "https" else 80)
     except ValueError:  # a port that is no number
         usable = False
+    # What may be a password is not repeated in a message.
+    text = re.sub(r"//[^/?#]*@", "//...@", text)
     if not usable or parts.fragment or parts.username is not None:
         raise BadInput(f"URL is the address of a site, such as https://staging.example.org (got {text})")
     if not takes_path and (parts.path.strip("/") or parts.query):
@@ -142,6 +145,8 @@ def watch(wanted: Watch, *, environment: Environment, say: Callable[[str], None]
     secure = _authority(wanted)
     name = str(wanted.site).partition("://")[2]
     with folders(name=name, environment=environment, seed=wanted.seed, reports=wanted.reports) as (workspace, redactor):
+        if wanted.setup is not None:
+            redactor.add(*secrets_in(wanted.setup))
         began, started = clock.now(), clock.wall().isoformat(timespec="seconds")
         told = _Told()
         interrupted: KeyboardInterrupt | None = None

@@ -291,15 +291,15 @@ class Workspace:
         """
         self._write({"t": "borrowed", **borrowed._asdict()})
 
-    def owes(self, name: str, argv: Sequence[str], *, within_seconds: float) -> None:
+    def owes(self, name: str, argv: Sequence[str], *, what: str, within_seconds: float) -> None:
         """Write down what makes good what is about to be done to a node of somebody else, should the run not live to do it.
 
-        `within_seconds`: how long that command may take.
+        `what`: what is owed, such as `start`. `within_seconds`: how long that command may take.
 
         Raises:
             HarnessError: it cannot be written.
         """
-        self._write({"t": "owed", "name": name, "argv": list(argv), "within_seconds": within_seconds})
+        self._write({"t": "owed", "name": name, "what": what, "argv": list(argv), "within_seconds": within_seconds})
 
     def hook_runs(self, name: str, pid: int) -> None:
         """Write down that a command of somebody else's is at it, for whoever would undo what it does: it is let end first."""
@@ -307,9 +307,9 @@ class Workspace:
         if seen is not None:
             self._write({"t": "hook", "name": name, "pid": pid, "started": seen.started})
 
-    def settled(self, name: str) -> None:
-        """Write down that nothing is owed to this node any more."""
-        self._write({"t": "settled", "name": name})
+    def settled(self, name: str, *, what: str) -> None:
+        """Write down that this is not owed to this node any more."""
+        self._write({"t": "settled", "name": name, "what": what})
 
     def _write(self, fact: Mapping[str, Any]) -> None:
         line = (json.dumps(fact) + "\n").encode()

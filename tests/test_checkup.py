@@ -56,6 +56,10 @@ class Site:
         cluster = SimpleNamespace(
             up_seconds=1.0,
             instances=instances,
+            reachable=instances,
+            replicas=None,
+            names=names,
+            breadth=len(names),
             layout=SimpleNamespace(entrance=self.balancer.address, balancer=SimpleNamespace(secure=None)),
             whos=lambda: {f"10.0.0.{number}:80": name for number, name in enumerate(names, 1)},
             look_at_all=lambda what, path: [

@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +157,6 @@ class Site:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._listening: socket.socket | None = None
         self._over = threading.Event()
         with socket.socket() as tried:
             tried.bind(("127.0.0.1", 0))
@@ -174,16 +173,16 @@ class Site:
 
     def _live(self) -> None:
         while not self._over.is_set():
-            if self._listening is None and not self.down.exists():
-                self._listening = socket.create_server(("127.0.0.1", self.port), backlog=50)
-                self.is_up.set()
-            elif self._listening is not None and self.down.exists():
-                self._listening.close()
-                self._listening = None
+            if self.down.exists():
                 self.is_up.clear()
-            self._over.wait(0.002)
-        if self._listening is not None:
-            self._listening.close()
+                self._over.wait(0.002)
+                continue
+            with socket.create_server(("127.0.0.1", self.port), backlog=50) as listening:
+                listening.settimeout(0.002)
+                self.is_up.set()
+                while not self._over.is_set() and not self.down.exists():
+                    with suppress(OSError), listening.accept()[0] as talk:
+                        talk.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
 
     def close(self) -> None:
         self._over.set()
@@ -264,7 +263,7 @@ def test_a_fault_that_did_not_take_is_told(site: Site, workspace: Workspace, mon
     with pytest.raises(NodeError, match="should accept no connections"):
         node.stop()
     with pytest.raises(NodeError, match="should accept no connections"):
-        node.kill()
+        node_of(site, workspace, kill=(*PYTHON, "pass")).kill()
     again = node_of(site, workspace, kill=(*PYTHON, "pass"), restarts=True)
     with pytest.raises(NodeError, match="never seen to refuse"):
         again.kill()
@@ -308,6 +307,19 @@ def test_it_is_frozen(site: Site, workspace: Workspace) -> None:
     wait_until(node.is_ready, within_seconds=10, because="it goes on")
     assert owed(workspace) == []
     node.resume()
+
+
+def test_a_new_version_is_owed_back(site: Site, workspace: Workspace) -> None:
+    """Beside what else is owed; where there is no way back, nothing is."""
+    node = node_of(site, workspace)
+    assert node._next is not None
+    node.replace(node._next, on_stopped=lambda _: None)
+    node.stop()
+    assert owed(workspace) == ["web-1", "web-1"]
+    node.start()
+    assert owed(workspace) == ["web-1"]
+    node.start(node._first)
+    assert owed(workspace) == []
 
 
 def test_versions(site: Site, workspace: Workspace) -> None:

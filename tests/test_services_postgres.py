@@ -174,7 +174,7 @@ def test_what_a_killed_run_left_half_made_goes(
     made: Made, new_service: Callable[..., PostgresService], tmp_path: Path
 ) -> None:
     """Each would take 36 MB for ever."""
-    (tmp_path / "cache" / "postgres" / "new-abc" / "data").mkdir(parents=True)
+    (tmp_path / "cache" / "postgres" / "harness-half-made-abc" / "data").mkdir(parents=True)
     new_service().prepare()
     assert sorted(path.name[:3] for path in tmp_path.glob("cache/postgres/*")) == ["18-", "loc"]
 

@@ -392,8 +392,10 @@ def _not_told(history: History, looks: Iterable[Look], key: str) -> str:
     """Why nothing was tested; empty when every instance told what is asked for."""
     pool = [str(name) for name in history.setup.get("pool", history.instances)]
     telling = {str(look.value.get("who")) for look in looks if _told(look, key)}
+    if telling == {""} and history.setup.get("is_closed"):
+        return ""  # whoever it was: nobody says who answers behind a balancer of somebody else's
     silent = [name for name in pool if name not in telling]
-    return f"{listed(silent)} did not tell {key} at app.forwarded" if silent or not pool else ""
+    return f"{listed(silent) or 'nobody'} did not tell {key} at app.forwarded" if silent or not pool else ""
 
 
 def _unanswered(looks: Sequence[Look]) -> str:

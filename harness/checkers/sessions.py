@@ -123,18 +123,22 @@ def _not_hers(cell: Mapping[str, int]) -> int:
     return cell["logged_out"] + cell["somebody_else"]
 
 
+_NOT_TOLD = "(nobody)"
+
+
 @dataclass(frozen=True)
 class SessionOnEveryInstance:
     """Whoever logged in on one instance is recognised by every other, and at every visit through the balancer.
 
     Expects: `login` operations with `via` an instance (or the balancer), then `whoami` of the same visitors with `via`
     each instance, so that all ordered pairs are asked, i -> i included; and `whoami` with `via` the balancer.
-    A pair with fewer than `each_pair` proper answers was not tested; failed requests are no answers.
+    A pair with fewer than `each_pair` proper answers was not tested; failed requests are no answers. Of a site whose
+    instances cannot be asked (`setup["is_closed"]`) visits through its balancer are judged alone.
 
     Evidence: `matrix` {logged in via: {asked: {"asked", "recognised", "logged_out", "somebody_else", "failed"}}},
     `balancer_matrix` (the same, column = who answered), `pairs_of`, `pairs_tested`, `pairs_recognised`,
     `untested_pairs`, `visitors`, `visits`, `logged_out`, `somebody_else`, `same_instance` and `other_instances`
-    {"asked", "recognised"}, `examples`.
+    {"asked", "recognised"}, `examples`; of such a site `balancer_matrix`, `pairs_seen`, `visitors` and the counts.
     """
 
     each_pair: int = bounds.EACH_PAIR
@@ -142,23 +146,27 @@ class SessionOnEveryInstance:
 
     def check(self, history: History) -> Verdict:
         sessions = _Sessions(history)
+        is_closed = bool(history.setup.get("is_closed"))
         matrix: Matrix = {}
         through: Matrix = {}
         wrong: list[Operation] = []
         visitors: set[str] = set()
         for op in _asks(history):
             session = sessions.behind(op)
-            if op.kind != "whoami" or session is None or session.home is None:
+            if op.kind != "whoami" or session is None or (session.home is None and not is_closed):
                 continue
+            home = session.home or _NOT_TOLD
             if op.via == "balancer":
-                _tally(through, session.home, op.instance or "(nobody)", op)
+                _tally(through, home, op.instance or _NOT_TOLD, op)
             else:
-                _tally(matrix, session.home, op.via, op)
+                _tally(matrix, home, op.via, op)
             if op.answer in _PROPER:
                 visitors.add(op.visitor)
             if op.answer in _NOT_HERS:
                 wrong.append(op)
 
+        if is_closed and not matrix:
+            return self._from_outside(history, through, visitors, wrong)
         pairs = [(a, b) for a in history.instances for b in history.instances]
         cells = {(a, b): matrix.get(a, {}).get(b, _NOTHING) for a, b in pairs}
         untested = [pair for pair, cell in cells.items() if _properly(cell) < self.each_pair]
@@ -197,6 +205,31 @@ class SessionOnEveryInstance:
                 f"{told}: only {through_balancer} visits through the balancer ({self.balancer_visits} are needed)",
                 **evidence,
             )
+        return Verdict.passed(told, **evidence)
+
+    def _from_outside(self, history: History, through: Matrix, visitors: set[str], wrong: list[Operation]) -> Verdict:
+        """Of a site whose instances nobody can ask: visits through its balancer, each on a connection of its own."""
+        cells = {(home, who): cell for home, row in through.items() for who, cell in row.items()}
+        visits = sum(_properly(cell) for cell in cells.values())
+        known = [pair for pair, cell in cells.items() if set(pair) <= set(history.instances) and _properly(cell)]
+        evidence: dict[str, Any] = {
+            "balancer_matrix": through,
+            "pairs_seen": len(known),
+            "visitors": len(visitors),
+            "visits": visits,
+            "balancer_visits": visits,
+            "logged_out": sum(op.answer is Answer.LOGGED_OUT for op in wrong),
+            "somebody_else": sum(op.answer is Answer.SOMEBODY_ELSE for op in wrong),
+            "examples": examples(wrong, since=history.operations[0].due if history.operations else 0.0),
+        }
+        by = f"over {plural(len(known), 'pair')} of instances" if known else "by whom is not told"
+        told = f"{plural(len(visitors), 'visitor')}, {plural(visits, 'visit')} on connections of their own, {by}"
+        if wrong:
+            strangers = evidence["somebody_else"]
+            mixed_up = f", {strangers} shown somebody else's page" if strangers else ""
+            return Verdict.fail(f"{told}: {evidence['logged_out']} answered as logged out{mixed_up}", **evidence)
+        if visits < self.balancer_visits:
+            return Verdict.inconclusive(f"{told}: {self.balancer_visits} are needed", **evidence)
         return Verdict.passed(told, **evidence)
 
 

@@ -12,8 +12,10 @@ import struct
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPException
 from pathlib import Path
+
+from harness import answers
 
 __all__ = ["VERSIONS", "Handshake", "Reply", "ask", "can_offer", "shake_hands", "speak_http2"]
 
@@ -31,6 +33,9 @@ _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RESET, _SETTINGS, _GO_AWAY = 0x0, 0x1, 0x3, 0x4, 0x7
 _END_STREAM, _END_HEADERS = 0x1, 0x4
 _FRAMES_AT_MOST = 20
+_FRAME_HEAD_BYTES = 9
+_FRAME_LIMIT = 16_384
+"""Nobody may send a longer one to whoever did not ask for it (RFC 9113, 4.2)."""
 # RFC 7541, appendix A: the answers whose status has a place of its own, by the first byte of their header block.
 _STATUSES = {0x88: 200, 0x89: 204, 0x8A: 206, 0x8B: 304, 0x8C: 400, 0x8D: 404, 0x8E: 500}
 
@@ -72,28 +77,19 @@ def ask(
     """One request; redirects are not followed. `authority`: TLS is spoken, and who answers must be signed for by it.
     `source`: the address of this machine to come from; empty for any. Never raises for what the other side does.
     """
-    host, port = at
-    source_address = (source, 0) if source else None
-    if authority is None:
-        connection = HTTPConnection(host, port, timeout=PATIENCE_SECONDS, source_address=source_address)
-    else:
-        context = ssl.create_default_context(cafile=authority)
-        connection = HTTPSConnection(
-            host, port, timeout=PATIENCE_SECONDS, source_address=source_address, context=context
-        )
     try:
-        connection.request(method, path, headers={**headers, "Connection": "close"})
-        answer = connection.getresponse()
-        body = answer.read()
+        answer = answers.ask(
+            method,
+            path,
+            at=at,
+            within_seconds=PATIENCE_SECONDS,
+            context=None if authority is None else ssl.create_default_context(cafile=authority),
+            headers=headers,
+            source=source,
+        )
     except (OSError, HTTPException) as problem:
         return Reply(None, error=f"{type(problem).__name__}: {problem}")
-    finally:
-        connection.close()
-    told: dict[str, str] = {}
-    for name, value in answer.getheaders():
-        key = name.lower()
-        told[key] = f"{told[key]}, {value}" if key in told else value
-    return Reply(answer.status, told, body)
+    return Reply(answer.status, answer.headers, answer.body)
 
 
 def shake_hands(
@@ -159,18 +155,23 @@ def speak_http2(at: tuple[str, int], path: str, *, authority: Path) -> Reply:
                 return Reply(None, error="h2 was not agreed on")
             block = b"\x82\x87" + _literal(4, path.encode()) + _literal(1, f"{host}:{port}".encode())
             secured.sendall(_PREFACE + _frame(_SETTINGS, 0, 0) + _frame(_HEADERS, _END_STREAM | _END_HEADERS, 1, block))
-            with secured.makefile("rb") as incoming:
+            limit = _FRAMES_AT_MOST * (_FRAME_HEAD_BYTES + _FRAME_LIMIT)
+            with answers.bounded_reader(secured, within_seconds=PATIENCE_SECONDS, most_bytes=limit) as incoming:
                 for _ in range(_FRAMES_AT_MOST):
-                    head = incoming.read(9)
-                    if len(head) < 9:
+                    head = incoming.read(_FRAME_HEAD_BYTES)
+                    if len(head) < _FRAME_HEAD_BYTES:
                         return Reply(None, error="ended without an answer")
                     length, kind = int.from_bytes(head[:3], "big"), head[3]
                     stream = int.from_bytes(head[5:], "big")
+                    if length > _FRAME_LIMIT:
+                        return Reply(None, error=f"a frame of {length} bytes, more than was allowed")
                     payload = incoming.read(length)
                     if kind == _HEADERS and stream == 1 and payload:
                         return Reply(_STATUSES.get(payload[0], 0))
                     if kind in (_RESET, _GO_AWAY):
                         return Reply(None, error=f"refused with error {int.from_bytes(payload[-4:], 'big')}")
+    except answers.BrokenAnswerError as problem:
+        return Reply(None, error=str(problem))
     except OSError as problem:
         return Reply(None, error=_in_words(problem))
     return Reply(None, error="no answer among its frames")

@@ -5,12 +5,12 @@ Must not: ask twice because an answer was not liked.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from harness import clock
+from harness.answers import object_in
 from harness.cluster import Cluster
 from harness.edge.asking import VERSIONS, Reply, ask, can_offer, shake_hands, speak_http2
 from harness.errors import HarnessError, NothingTested
@@ -124,7 +124,7 @@ class Edge:
         headers = _FORGED if forged else {}
         for source in self._sources():
             for reply, who in self._from_each_instance(path, headers=headers, source=source):
-                told = _object(reply.body)
+                told = object_in(reply.body)
                 self._note(
                     "forged" if forged else "forwarded",
                     reply,
@@ -198,11 +198,3 @@ class Edge:
 
     def _record(self, what: str, *, status: int | None = None, error: str = "", value: Mapping[str, Any]) -> None:
         self._cluster.record(Look(what=what, node=_BALANCER, at=clock.now(), status=status, value=value, error=error))
-
-
-def _object(body: bytes) -> Mapping[str, Any]:
-    try:
-        value = json.loads(body)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from harness.journeys.templates import MissingValueError, Template
 __all__ = ["METHODS", "RULES", "Journey", "Match", "Request", "Step"]
 
 METHODS = ("get", "post", "put", "delete")
+_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 RULES = ("recognised", "logged_out", "refused", "overloaded", "expect")
 """The rules of a step, in the order in which they are tried."""
 
@@ -113,8 +115,8 @@ class Step:
             headers.append(("Content-Type", "application/json"))
         for name, text in self.headers.items():
             value = text.render(values)
-            if "\r" in value or "\n" in value or "\0" in value:
-                raise MissingValueError(f"{name}: a value with a line break in it")
+            if _CONTROLS.search(value) is not None:
+                raise MissingValueError(f"{name}: a value with a line break or a control character in it")
             headers.append((name, value))
         return Request(self.method, self.path.render(values, _quoted), tuple(headers), body)
 

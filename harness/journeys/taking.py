@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any
 
 from harness.journeys.reply import Reply
+from harness.journeys.searching import SEARCH_SECONDS, search
 
 __all__ = ["TAKES_FROM", "Take"]
 
@@ -23,6 +24,8 @@ TAKES_FROM = ("field", "header", "cookie", "json", "regex")
 # This much of a page is searched, for at most so many tags of this length: no hostile page may keep the one
 # traffic process busy.
 _SEARCHED_BYTES = 262_144
+# Nor is a longer value taken: it would be sent with every request that names it.
+_LONGEST_TAKEN = _SEARCHED_BYTES
 _SEARCHED_TAGS = 1_000
 _INPUT = re.compile(r"<input\b", re.IGNORECASE)
 _ATTRIBUTES = re.compile(r"((?:[^>\"']|\"[^\"]{0,4096}\"|'[^']{0,4096}'){0,4096}+)>")
@@ -39,7 +42,18 @@ class Take:
     """The name of the field, header or cookie, the dotted path in the JSON, or the pattern whose group 1 is taken."""
 
     def from_reply(self, reply: Reply) -> str | None:
-        """The value, or None when the answer does not hold it."""
+        """The value, or None when the answer does not hold it, or not within the bounds above."""
+        value = self._value(reply)
+        return None if value is None or len(value) > _LONGEST_TAKEN else value
+
+    @property
+    def sought(self) -> str:
+        """Where it was looked for, for whoever is told that it was not there."""
+        if self.source == "regex":
+            return f"{self.source} {self.key!r} (searched for {SEARCH_SECONDS:g} s at most, in {_SEARCHED_BYTES} bytes)"
+        return f"{self.source} {self.key!r}"
+
+    def _value(self, reply: Reply) -> str | None:
         if self.source == "header":
             return reply.header(self.key)
         if self.source == "cookie":
@@ -49,7 +63,7 @@ class Take:
         page = reply.body[:_SEARCHED_BYTES].decode("utf-8", "replace")
         if self.source == "field":
             return _form_field(page, self.key)
-        found = _pattern(self.key).search(page)
+        found = search(_pattern(self.key), page)
         return found.group(1) if found else None
 
 
@@ -96,4 +110,7 @@ def _json_value(body: bytes, path: str) -> str | None:
             return None
     if isinstance(value, bool):
         return "true" if value else "false"
-    return str(value) if isinstance(value, str | int | float) else None
+    if isinstance(value, str):
+        # JSON can spell halves of pairs, which nothing can be sent with.
+        return value.encode("utf-8", "replace").decode()
+    return str(value) if isinstance(value, int | float) else None

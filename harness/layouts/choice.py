@@ -17,6 +17,7 @@ _BREAKABLE = frozenset(
     {
         "instances",
         "names",
+        "visits",
         "kill",
         "stop",
         "hang",
@@ -35,7 +36,9 @@ ABILITIES: Mapping[str, frozenset[str]] = {
     "docker": _BREAKABLE | {"database", "cut-off", "out-of-memory", "new-address", "tls", "reload"},
     "compose": _BREAKABLE | {"cut-off", "new-address"},
     "swarm": frozenset({"orchestrator", "names", "tls"}),
-    "remote": frozenset({"instances", "names", "kill", "stop", "hang", "new-version", "take-back", "tls", "headers"}),
+    "remote": frozenset(
+        {"instances", "names", "visits", "kill", "stop", "hang", "new-version", "take-back", "tls", "headers"}
+    ),
 }
 """What a scenario may need of a platform, by platform. `instances`: each can be asked by itself; `names`: it is known which
 there are; `signals`: one can be told to stop, and watched until it has ended; `headers`: all kinds of answers can be had."""

@@ -10,12 +10,13 @@ import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPException
 from pathlib import Path
 from signal import Signals
 from typing import Any
 
 from harness import assets
+from harness.answers import ask
 from harness.compose import Place, Project, Roles, Tool, find_roles, find_tool, parse_project, read_haproxy, read_nginx
 from harness.errors import BadInput, NodeError, WaitTimeout
 from harness.layouts.parts import Instance, Layout, Store
@@ -24,7 +25,7 @@ from harness.platforms.node import ContainerSpec
 from harness.ports import PortLeases
 from harness.services import Drained, answers_well
 from harness.services.nginx import workers_among
-from harness.setup import Environment, Setup, expand
+from harness.setup import Environment, Setup, expand, secrets_of_variables
 from harness.waiting import wait_until
 from harness.workspace import Workspace
 
@@ -221,6 +222,9 @@ def lay_out(
         balancer_node=balancer_node,
         stores=tuple(Store(node) for node in stores.values()),
         count_sessions=_session_counter(setup, platform, roles, stores),
+        secrets=tuple(
+            secret for service in project.services.values() for secret in secrets_of_variables(service.environment)
+        ),
         whos=whos,
         facts=_facts(platform, roles, balancer_node),
         borrowed=attached,
@@ -306,14 +310,11 @@ def _refuse_unreachable(node: ComposeNode) -> None:
 
 def _header(host: str, port: int, path: str, name: str) -> str:
     """How an instance calls itself in this header of its answers; empty when it does not."""
-    connection = HTTPConnection(host, port, timeout=_ANSWER_SECONDS)
     try:
-        connection.request("GET", path, headers={"Connection": "close"})
-        return connection.getresponse().headers.get(name, "")
+        answer = ask("GET", path, at=(host, port), within_seconds=_ANSWER_SECONDS, reads_body=False)
     except (OSError, HTTPException):
         return ""
-    finally:
-        connection.close()
+    return answer.headers.get(name.lower(), "")
 
 
 def _store(platform: ComposePlatform, service: str) -> ComposeNode:
@@ -453,14 +454,10 @@ def _balancer(
 
 def _answers(port: int) -> bool:
     """Whether there is any answer at all: what it is is for scenarios to judge."""
-    connection = HTTPConnection(_HOST, port, timeout=_ANSWER_SECONDS)
     try:
-        connection.request("GET", "/", headers={"Connection": "close"})
-        connection.getresponse()
+        ask("GET", "/", at=(_HOST, port), within_seconds=_ANSWER_SECONDS, reads_body=False)
     except (OSError, HTTPException):
         return False
-    finally:
-        connection.close()
     return True
 
 

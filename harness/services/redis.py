@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from harness.answers import BrokenAnswerError, bounded_reader
 from harness.errors import NodeError
 from harness.platforms.node import ContainerSpec, NodeSpec
 from harness.services._asking import ASK_TIMEOUT_SECONDS
@@ -22,6 +23,8 @@ __all__ = ["RedisContainer", "RedisService"]
 
 _HOST = "127.0.0.1"
 _CONTAINER_PORT = 6379
+_MOST_BYTES = 65_536
+"""Of an answer: it is asked for a number and a word."""
 _CONTAINER_FILE = "/usr/local/etc/redis/redis.conf"
 
 _CONFIGURATION = """\
@@ -90,10 +93,10 @@ class RedisAccess:
         try:
             with socket.create_connection((self.host, self.port), timeout=ASK_TIMEOUT_SECONDS) as connection:
                 connection.sendall(_request("AUTH", self._password) + _request(*words))
-                with connection.makefile("rb") as answers:
+                with bounded_reader(connection, within_seconds=ASK_TIMEOUT_SECONDS, most_bytes=_MOST_BYTES) as answers:
                     _read_reply(answers)
                     return _read_reply(answers)
-        except (OSError, ValueError) as problem:
+        except (OSError, ValueError, BrokenAnswerError) as problem:
             raise NodeError(f"redis at {self.host}:{self.port} did not answer {words[0]}: {problem}") from problem
 
 

@@ -20,6 +20,7 @@ from harness.setup.checklists import (
     sign_offs_text,
 )
 from harness.setup.environment import Environment, read_environment
+from harness.setup.hidden import secrets_in, secrets_of_variables
 from harness.setup.models import (
     HOOKS,
     JOURNEYS,
@@ -93,6 +94,8 @@ __all__ = [
     "placeholders_in",
     "read_environment",
     "schema_text",
+    "secrets_in",
+    "secrets_of_variables",
     "setup_schema",
     "sign_offs_text",
     "write_schema",

@@ -3,17 +3,25 @@
 A jar keeps `name=value` exactly as it was set and sends it with every request: paths, domains and `Secure` are left
 aside. A client that holds back `Secure` cookies over plain http looks exactly like a lost session; curl sends them,
 and so do we. A cookie goes when it is set with `Max-Age` of nought or less, or with an `Expires` in the past; one
-that would expire later is kept. Must not: interpret values.
+that would expire later is kept. What browsers do not keep is not kept either: a cookie of more than 4096 bytes, one with
+control characters (RFC 6265bis, 5.6), more than some hundred of one site. Must not: interpret values.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-__all__ = ["CookieJar"]
+__all__ = ["MOST_COOKIES", "CookieJar"]
+
+MOST_COOKIES = 180
+"""Of one site; then the one that came first is forgotten, as in Chromium. RFC 6265 asks for 50 at least."""
+_LARGEST_COOKIE = 4096
+"""Bytes of its name and value."""
+_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class CookieJar:
@@ -58,14 +66,21 @@ class CookieJar:
             pair, *attributes = line.split(";")
             name, equals, value = pair.partition("=")
             name = name.strip()
-            if not equals or not name:
+            value = value.strip()
+            if not equals or not name or len(name) + len(value) > _LARGEST_COOKIE or _CONTROLS.search(pair):
                 continue
             if self._is_removal(attributes):
-                self._cookies.pop(name, None)
+                self._forget(name)
             else:
-                self._cookies[name] = value.strip()
+                self._cookies[name] = value
                 self._attributes[name] = tuple(attributes)
+                if len(self._cookies) > MOST_COOKIES:
+                    self._forget(next(iter(self._cookies)))
         self.line = self._render()
+
+    def _forget(self, name: str) -> None:
+        self._cookies.pop(name, None)
+        self._attributes.pop(name, None)
 
     def _is_removal(self, attributes: Iterable[str]) -> bool:
         """Max-Age outranks Expires (RFC 6265, 5.3); one that cannot be read is as if it were not there."""

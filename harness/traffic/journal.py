@@ -34,6 +34,7 @@ from harness.errors import JournalError
 from harness.model import Answer, Connection, FaultWindow, History, Look, Operation, Outcome, Pace, RolloutStep
 
 __all__ = [
+    "PRIVATE",
     "VERSION",
     "Journal",
     "StoredRun",
@@ -45,6 +46,10 @@ __all__ = [
 ]
 
 VERSION = 1
+
+PRIVATE = 0o600
+"""Whose it is alone reads a journal while it is written: what applications said is in it as they said it. When the run is over it is
+written once more, for everybody, without secrets."""
 
 _READ_BYTES = 1 << 20
 """Read at once: a long journal in pieces of the usual size takes twice as long to cut into lines."""
@@ -81,7 +86,7 @@ class Journal:
         self.path = path
         self._lock = threading.Lock()
         try:
-            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
             is_new = os.fstat(self._file).st_size == 0
         except OSError as error:
             raise JournalError(f"the journal {path} cannot be opened: {error.strerror}") from error

@@ -6,6 +6,7 @@ Must not: send, or decide what happens next.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple, TypeAlias
 
 from harness.clock import now
@@ -27,6 +28,10 @@ __all__ = ["Counts", "Ledger"]
 
 _CACHE_ENTRIES = 4096
 _REMEMBERED_BYTES = 16_384
+_LONGEST_WORD = 200
+"""Characters of what an answer says of its sender: a version, a name."""
+_LONGEST_KEY = 1024
+"""Characters of a header that is worth remembering what it means."""
 
 _Facts: TypeAlias = tuple[bool, str | None, tuple[str, ...], int, str | None, str | None, Answer]
 """Of a good answer: whether its step was the last, instance, attempts, status, version, name, meaning."""
@@ -93,7 +98,8 @@ class Ledger:
             facts = (visit.step.is_last, instance, attempts, reply.status, version, named, judgement.answer)
             tail, end = self._good.get(facts) or self._remember(facts, judgement)
         else:
-            tail = op_tail(_redacted(judgement, visit), True, instance, attempts, reply.status, version, named)
+            judgement = _redacted(judgement, visit)
+            tail = op_tail(judgement, True, instance, attempts, reply.status, version, named)
             end = End(judgement, reply.status, instance)
             if judgement.answer is Answer.LOGGED_OUT:
                 self._count_success(visit.origin, answered)
@@ -142,12 +148,12 @@ class Ledger:
     ) -> End:
         """No whole answer. It surely had no effect only when no byte of the request was sent."""
         outcome = Outcome.FAILED if sent is None else Outcome.UNKNOWN
-        judgement = Judgement(Answer.FAILED, outcome, error, detail)
+        judgement = _redacted(Judgement(Answer.FAILED, outcome, error, detail), visit)
         instance, attempts = (None, ()) if head is None else self._who(visit.via, head)
         status = None if head is None else head.status
         version, named = (None, None) if head is None else self._told_by(head)
         self._failed += 1
-        tail = op_tail(_redacted(judgement, visit), True, instance, attempts, status, version, named)
+        tail = op_tail(judgement, True, instance, attempts, status, version, named)
         self._write(visit, sent, None, tail)
         return End(judgement, status, instance)
 
@@ -167,7 +173,7 @@ class Ledger:
                 connection=visit.connection,
             )
         if step.fixed is None:
-            head = f'{head}"path":{quoted(visit.path)},'
+            head = f'{head}"path":{quoted(step.told_path(visit.path, visit.values))},'
         if visit.record is not None and step.carries_record:
             head = f'{head}"record":{quoted(visit.record)},'
         self._requests += 1
@@ -187,8 +193,11 @@ class Ledger:
     def _told_by(self, reply: Reply) -> tuple[str | None, str | None]:
         """What an answer says of its sender: version and name."""
         header = self._instance_header
-        named = None if header is None else reply.headers.get(header, "")
-        return reply.headers.get(self._version_header), None if named is None else self._names.get(named, named)
+        named = None if header is None else reply.headers.get(header, "")[:_LONGEST_WORD]
+        version = reply.headers.get(self._version_header)
+        if version is not None:
+            version = version[:_LONGEST_WORD]
+        return version, None if named is None else self._names.get(named, named)
 
     def _who(self, via: str, reply: Reply) -> tuple[str | None, tuple[str, ...]]:
         """Who made this answer, and whom the balancer asked before.
@@ -206,11 +215,11 @@ class Ledger:
         key = (upstream, upstream_status, retries, reply.status)
         known = self._whos.get(key)
         if known is None:
-            if len(self._whos) >= _CACHE_ENTRIES:
-                self._whos.clear()
-            known = self._whos[key] = read_upstream(
-                upstream, upstream_status, reply.status, names=self._names, retries=retries
-            )
+            known = read_upstream(upstream, upstream_status, reply.status, names=self._names, retries=retries)
+            if len(upstream) + len(upstream_status or "") + len(retries or "") <= _LONGEST_KEY:
+                if len(self._whos) >= _CACHE_ENTRIES:
+                    self._whos.clear()
+                self._whos[key] = known
         return known
 
 
@@ -221,7 +230,7 @@ def _take(visit: Visit, reply: Reply) -> Judgement | None:
         value = take.from_reply(reply)
         if value is None:
             outcome = Outcome.FAILED if step.method == "GET" else Outcome.UNKNOWN
-            detail = f"nothing to take as {{{name}}}: no {take.source} {take.key!r}"
+            detail = f"nothing to take as {{{name}}}: no {take.sought}"
             return Judgement(Answer.FAILED, outcome, "wrong-body", detail)
         visit.take(name, value)
     return None
@@ -229,5 +238,5 @@ def _take(visit: Visit, reply: Reply) -> Judgement | None:
 
 def _redacted(judgement: Judgement, visit: Visit) -> Judgement:
     """Pages of failed logins like to repeat what was typed."""
-    detail = judgement.detail.replace(visit.visitor.person.password, "(password)")
-    return Judgement(judgement.answer, judgement.outcome, judgement.error, detail)
+    detail = visit.visitor.without_secrets(judgement.detail)
+    return judgement if detail == judgement.detail else replace(judgement, detail=detail)

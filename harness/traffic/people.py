@@ -8,20 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import html
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from random import Random
+from urllib.parse import quote, quote_plus, unquote
 
 from harness import clock
 from harness.journeys import Journey
 from harness.traffic.cookies import CookieJar
 
-__all__ = ["People", "Person", "Visitor", "given_with_a_record", "text_of"]
+__all__ = ["People", "Person", "Visitor", "given_with_a_record", "text_of", "without_secrets"]
 
 _HOME = "@example.org"
 _HOME_BYTES = _HOME.encode()
 _LOCAL_LENGTH = 17
 _WRITE = "write"
+_PASSWORD = re.compile(r"Pw-[0-9a-f]{5,24}")
+"""Anybody's: all have one shape, and a page may name somebody else's. Also where it was cut."""
+_SHORTEST_SECRET = 8
+"""Characters; what is shorter (a language, a flag, a number of things) opens nothing."""
 
 
 def text_of(record: str) -> str:
@@ -61,13 +67,45 @@ class Visitor:
     address: bytes
     """The person's email, as a page carries it."""
     jar: CookieJar
-    values: dict[str, str]
+    values: dict[str, str] = field(repr=False)
     """The person's placeholders and everything taken so far."""
     records: list[str] = field(default_factory=list)
-    given: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    given: dict[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
     """What was given with each record when it was written, by record: whoever reads an old one needs that one's."""
     address_from: str = ""
     """The address of this machine that connections of its own come from; empty for any."""
+
+    def without_secrets(self, text: str) -> str:
+        """The text without what opens this account: the password (and anybody's), cookies, and whatever was taken from answers,
+        which may be a token. Also where the text ends in the middle of one."""
+        return without_secrets(_PASSWORD.sub("(password)", text), self._secrets()) if text else text
+
+    def _secrets(self) -> Iterator[tuple[str, str]]:
+        known = self.person.values
+        for name, value in self.values.items():
+            if name not in known and value not in known.values():
+                yield name, value
+        for name, value in self.jar.cookies.items():
+            yield f"cookie {name}", value
+
+
+def without_secrets(text: str, secrets: Iterable[tuple[str, str]]) -> str:
+    """The text with each of these, as they are and as they stand in pages and addresses, by its name; also where the text ends in
+    the middle of one. What is shorter than eight characters is left alone."""
+    for what, secret in secrets:
+        if len(secret) < _SHORTEST_SECRET:
+            continue
+        for form in {secret, unquote(secret), quote(secret, safe=""), quote_plus(secret), html.escape(secret)}:
+            if len(form) < _SHORTEST_SECRET:
+                continue
+            if form in text:
+                text = text.replace(form, f"({what})")
+            begun = text.find(form[:_SHORTEST_SECRET])
+            while begun >= 0 and not form.startswith(text[begun:]):
+                begun = text.find(form[:_SHORTEST_SECRET], begun + 1)
+            if begun >= 0:
+                text = f"{text[:begun]}({what})"
+    return text
 
 
 class People:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
-from harness.journeys import Journey, Request, Step
+from harness.journeys import Journey, MissingValueError, Request, Step
 from harness.model import Connection
 from harness.traffic.people import Visitor
 from harness.traffic.wire import Target
@@ -31,6 +32,8 @@ class StepPlan:
     """Of every request of the run."""
     fixed: Request | None = None
     """The request, where it is the same every time."""
+    secret_names: frozenset[str] = frozenset()
+    """What its path names that may open an account: a password, or what was taken from an answer."""
     carries_record: bool = False
     """Whether this very request writes or reads the record, as opposed to fetching the form before it."""
     is_judged_by_page: bool = False
@@ -45,6 +48,21 @@ class StepPlan:
         request = self.step.request(values)
         head, rest = self._bytes(request, target, wish)
         return request.path, head + visitor.jar.line + rest
+
+    def told_path(self, path: str, values: Mapping[str, str]) -> str:
+        """The path as it may be written down: what may open an account stands there by its name."""
+        if not self.secret_names:
+            return path
+        template = self.step.path
+        shown = {
+            name: f"{{{name}}}" if name in self.secret_names else quote(values[name], safe="")
+            for name in template.names
+            if name in self.secret_names or name in values
+        }
+        try:
+            return template.render(shown)
+        except MissingValueError:  # it was not sent either
+            return template.text
 
     def same_for_all(self, request: Request, visitor: Visitor, target: Target, wish: Connection) -> bytes:
         """The whole request as bytes, for a step without placeholders: all but the cookies is rendered once."""
@@ -81,10 +99,12 @@ class JourneyPlan:
 
 def plan_journeys(journeys: Mapping[str, Journey], headers: Mapping[str, str]) -> dict[str, JourneyPlan]:
     """The plans by journey. `headers` go with every request."""
-    return {name: _plan(journey, headers) for name, journey in journeys.items()}
+    taken = {name for journey in journeys.values() for step in journey.steps for name in step.take}
+    secret = frozenset({*taken, "user.password"})
+    return {name: _plan(journey, headers, secret) for name, journey in journeys.items()}
 
 
-def _plan(journey: Journey, headers: Mapping[str, str]) -> JourneyPlan:
+def _plan(journey: Journey, headers: Mapping[str, str], secret: frozenset[str]) -> JourneyPlan:
     last = len(journey.steps) - 1
     steps = tuple(
         StepPlan(
@@ -94,6 +114,7 @@ def _plan(journey: Journey, headers: Mapping[str, str]) -> JourneyPlan:
             index == last,
             headers,
             fixed=None if step.request_names else step.request({}),
+            secret_names=secret.intersection(step.path.names),
             carries_record="record" in step.names or "text" in step.names,
             is_judged_by_page=not step.take and _ACCOUNT.issuperset(step.rule_names),
         )

@@ -14,7 +14,7 @@ from pathlib import Path
 from harness.errors import JournalError
 from harness.journeys import Judgement
 from harness.model import Connection, Outcome
-from harness.traffic.journal import write_whole
+from harness.traffic.journal import PRIVATE, write_whole
 
 __all__ = ["Recorder", "op_head", "op_tail", "quoted"]
 
@@ -79,7 +79,7 @@ class Recorder:
         self._lines: list[str] = []
         self._size = 0
         try:
-            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
         except OSError as error:
             raise JournalError(f"the journal {path} cannot be opened: {error.strerror}") from error
 

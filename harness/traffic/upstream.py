@@ -20,6 +20,10 @@ UPSTREAM_STATUS_HEADER = "x-harness-upstream-status"
 """The status of every attempt (nginx: `$upstream_status`), or of the answer an instance made (HAProxy; `-`: none did)."""
 UPSTREAM_RETRIES_HEADER = "x-harness-upstream-retries"
 """How often it was tried again, with a plus before it when also elsewhere (HAProxy: `%rc`)."""
+_LONGEST = 8192
+"""Characters: each of 64 instances tried twice comes to less. Where the balancer does not say, anybody may write such a header."""
+_MOST_DIGITS = 3
+"""Of a number of attempts."""
 
 
 def read_upstream(
@@ -35,6 +39,8 @@ def read_upstream(
     With `retries` only the last attempt is named. Those before it were at the same instance, or are unnamed when one of
     them was elsewhere.
     """
+    if len(upstream) > _LONGEST or len(upstream_status or "") > _LONGEST:
+        return None, ()  # no balancer says so
     listed = [part.strip() for group in upstream.split(" : ") for part in group.split(",")]
     attempts = tuple(names.get(address, address) for address in listed if address in names or ":" in address)
     last = listed[-1]
@@ -52,6 +58,6 @@ def read_upstream(
 def _before_last(retries: str, last: tuple[str, ...]) -> tuple[str, ...]:
     """The attempts of a request before its last, by HAProxy's count: `0`, `2`, `+1`."""
     count = retries.removeprefix("+")
-    if not count.isdecimal():
+    if not (count.isascii() and count.isdecimal() and len(count) <= _MOST_DIGITS):
         return ()
     return (last if last and not retries.startswith("+") else (UNNAMED,)) * int(count)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 import httptools
 
+from harness.answers import BODY_LIMIT, HEAD_LIMIT
 from harness.clock import now
 from harness.journeys import Reply
 from harness.traffic.poller import Poller
@@ -30,18 +31,19 @@ __all__ = [
     "error_class",
 ]
 
-BODY_LIMIT = 4 * 1024 * 1024
-"""Bytes of a body; more is `malformed`."""
-HEAD_LIMIT = 64 * 1024
-"""Bytes of an answer without the end of its head; more is `malformed`."""
-
 # Under the allocator's threshold for mapping fresh memory: a larger buffer costs a page fault per read.
 READ_BYTES = 65_536
 """What is read at once."""
 _RIG_ERRORS = frozenset({errno.EADDRNOTAVAIL, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 # A hostile server may send new header names for ever.
 _SPELLINGS = 4096
+_LONGEST_SPELLING = 64
 _KNOWN_HEADS = 1024
+_LONGEST_KNOWN_HEAD = 8192
+_MOST_PIECES = 256
+"""Of a body that are kept as they come: a million of two bytes each would take up far more than what they hold."""
+_FRAMING_LIMIT = HEAD_LIMIT
+"""Bytes in a row that frame a chunked body (extensions, trailers) and hold none of it; more is `malformed`."""
 _IP_BIND_ADDRESS_NO_PORT = 24
 """The number Linux has for it; Python has no name for it before 3.12."""
 _ESTABLISHED = 1
@@ -81,8 +83,10 @@ class WantedHeaders(dict[bytes, str | None]):
         if len(self) >= _SPELLINGS:
             self.clear()
         folded = name.decode("latin-1").lower()
-        self[name] = folded if folded in self._wanted else None
-        return self[name]
+        wanted = folded if folded in self._wanted else None
+        if len(name) <= _LONGEST_SPELLING:
+            self[name] = wanted
+        return wanted
 
 
 class Head(NamedTuple):
@@ -105,6 +109,8 @@ class KnownHeads(dict[bytes, Head]):
         if len(self) >= _KNOWN_HEADS:
             self.clear()
         end = answer.find(b"\r\n\r\n") + 4
+        if end > _LONGEST_KNOWN_HEAD:
+            return
         # Not where something came before or after, such as an early hint.
         if end + head.body_bytes == len(answer):
             self[answer[:end]] = head
@@ -129,6 +135,7 @@ class Wire:
         "_complete",
         "_descriptor",
         "_excess",
+        "_framing",
         "_headers",
         "_heads",
         "_in_head",
@@ -158,9 +165,11 @@ class Wire:
     # Of the answer that is being read; set anew for each exchange.
     status: int | None
     _headers: dict[str, str]
-    _set_cookies: tuple[str, ...]
-    _chunks: list[bytes]
+    _set_cookies: list[str] | tuple[()]
+    _chunks: list[bytes | bytearray]
     _wire_fault: str | None
+    _complete: bool
+    _keeps_open: bool
 
     def __init__(
         self,
@@ -262,7 +271,7 @@ class Wire:
         """What is known of an answer that did not arrive whole: its status and headers, when those did."""
         if self.status is None or self._in_head:
             return None
-        return Reply(self.status, self._headers, b"", self._set_cookies)
+        return Reply(self.status, self._headers, b"", tuple(self._set_cookies))
 
     # --- the socket ---------------------------------------------------------------------------------------------
 
@@ -329,6 +338,7 @@ class Wire:
             self._parse(data)
 
     def _parse(self, data: bytes) -> None:
+        was_in_head, size = self._in_head, self._size
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError:
@@ -348,6 +358,14 @@ class Wire:
             self._listener.on_broken(self, "malformed", self._wire_fault)
         elif self._in_head and self._received >= HEAD_LIMIT:
             self._listener.on_broken(self, "malformed", f"more than {HEAD_LIMIT} bytes without the end of its head")
+        elif self._size > size:
+            self._framing = 0
+        elif not was_in_head:
+            self._framing += len(data)
+            if self._framing > _FRAMING_LIMIT:
+                self._listener.on_broken(
+                    self, "malformed", f"more than {_FRAMING_LIMIT} bytes between those of its body"
+                )
 
     def _on_end(self) -> None:
         if not self._received:
@@ -386,6 +404,7 @@ class Wire:
         self._set_cookies = ()
         self._chunks = []
         self._size = 0
+        self._framing = 0
         self._received = 0
         self._in_head = True
         self._complete = False
@@ -399,8 +418,8 @@ class Wire:
     def _answer(self, *, keeps_open: bool) -> tuple[Head, bytes]:
         assert self.status is not None
         chunks = self._chunks
-        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        return Head(self.status, self._headers, self._set_cookies, len(body), keeps_open), body
+        body = bytes(chunks[0]) if len(chunks) == 1 else b"".join(chunks)
+        return Head(self.status, self._headers, tuple(self._set_cookies), len(body), keeps_open), body
 
     def _complete_with(self, head: Head, body: bytes) -> None:
         self.served += 1
@@ -418,7 +437,10 @@ class Wire:
         if key is None or not self._in_head:  # a header after the head is a trailer of a chunked body
             return
         if key == "set-cookie":
-            self._set_cookies += (value.decode("latin-1"),)
+            # Most answers set none.
+            set_cookies = self._set_cookies or []
+            set_cookies.append(value.decode("latin-1"))
+            self._set_cookies = set_cookies
         else:
             self._headers[key] = value.decode("latin-1")
 
@@ -434,8 +456,13 @@ class Wire:
         if self._size > BODY_LIMIT:
             self._wire_fault = f"more than {BODY_LIMIT} bytes of body"
             self._chunks.clear()
-        else:
+        elif len(self._chunks) < _MOST_PIECES:
             self._chunks.append(body)
+        else:
+            last = self._chunks[-1]
+            if isinstance(last, bytes):
+                last = self._chunks[-1] = bytearray(last)
+            last += body
 
     def on_message_complete(self) -> None:
         if self._complete:

@@ -6,6 +6,7 @@ import json
 import signal
 import tomllib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,12 +45,11 @@ class Site:
         return not any(is_free("127.0.0.1", self.port(name)) for name in self.instances)
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+@contextmanager
+def running(folder: Path, *words: str) -> Iterator[Site]:
     """The reference setup, kept running by another harness, which thinks nothing of instances that come and go."""
-    folder = tmp_path_factory.mktemp("site")
     owner = Harness(folder)
-    process = owner.start("up", str(REFERENCE), "--json")
+    process = owner.start("up", str(REFERENCE), "--json", *words)
     try:
         assert process.stdout is not None
         told = json.loads(process.stdout.readline())
@@ -60,6 +60,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with running(tmp_path_factory.mktemp("site")) as found:
+        yield found
 
 
 def journeys() -> str:
@@ -83,12 +89,13 @@ def told(harness: Harness) -> dict[str, Any]:
 
 
 def verdicts(harness: Harness) -> dict[str, str]:
-    return {promise["id"]: promise["verdict"] for promise in told(harness)["promises"]}
+    return {promise["id"]: promise["status"] for promise in told(harness)["promises"]}
 
 
 def test_from_outside_alone(site: Site, harness: Harness, tmp_path: Path) -> None:
     """What people see is judged; for the rest the key is told that would allow it."""
     wanted = (
+        "session.every-instance",
         "isolation.identity",
         "cookie.flags",
         "session.replay-after-logout",
@@ -98,20 +105,23 @@ def test_from_outside_alone(site: Site, harness: Harness, tmp_path: Path) -> Non
     only = [word for promise in wanted for word in ("--only", promise)]
     ended = harness.verify(str(setup(tmp_path, site, instances=False)), *only)
     assert ended.code == 0, ended.out + ended.err
-    assert verdicts(harness) == dict.fromkeys(wanted[:3], "pass")
+    assert verdicts(harness) == dict.fromkeys(wanted[:4], "pass")
     assert "failover.kill (remote: its instances are not known: [remote.instances] names them" in ended.out
+
+
+def test_what_is_broken_is_seen_from_outside(harness: Harness, tmp_path: Path) -> None:
+    """Sessions in the memory of each instance: people who come back are strangers."""
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    with running(folder, "--set", "sessions.store=memory") as broken:
+        ended = harness.verify(str(setup(tmp_path, broken, instances=False)), "--only", "session.every-instance")
+    assert ended.code == 1, ended.out + ended.err
+    assert verdicts(harness) == {"session.every-instance": "fail"}
 
 
 def test_what_its_owner_allows(site: Site, harness: Harness, tmp_path: Path) -> None:
     """Killed, stopped, frozen and replaced by hooks; and then everything is as it was found."""
-    wanted = (
-        "session.every-instance",
-        "failover.kill",
-        "failover.stop",
-        "failover.hang",
-        "failover.rejoin",
-        "rollout.rolling",
-    )
+    wanted = ("session.every-instance", "failover.kill", "failover.stop", "rollout.rolling")
     only = [word for promise in wanted for word in ("--only", promise)]
     remote = "allow_faults = true\n" + hooks(site.known_to_owner)
     # What one instance is replaced in is short: this needs as many requests as the reference setup has.
