@@ -97,8 +97,8 @@ FRAMEWORKS = (
             "this browser to forget it. A copy is good for as long as `SECRET_KEY` is. Sessions on the server (Flask-Session), or a number "
             "with each person that a logout raises, mend it.",
             "session.replay-after-logout": "The same.",
-            "cookie.flags": "`SESSION_COOKIE_SAMESITE` is `None` by default, which leaves the choice to the browser. One line: "
-            '`app.config["SESSION_COOKIE_SAMESITE"] = "Lax"`.',
+            "cookie.flags": "`SESSION_COOKIE_SAMESITE` is `None` by default, which leaves the choice to the browser. One line of configuration "
+            'mends it: `SESSION_COOKIE_SAMESITE = "Lax"`.',
             "shutdown.drain": _GUNICORN_DRAIN,
         },
     ),

@@ -57,7 +57,7 @@ def test_variants_differ_in_their_sessions_alone(made: ModuleType) -> None:
         first, *others = [load_setup(FRAMEWORKS / framework.folder / variant) for variant in framework.variants]
         for other in others:
             env = {**other.app.env, **first.app.env}
-            assert set(env) - set(first.app.env) <= {"SESSION_ENGINE", "REDIS_URL"}
+            assert set(env) - set(first.app.env) <= {"SESSIONS_IN", "REDIS_URL"}
             alike = {"name": first.name, "redis": first.redis, "sessions": first.sessions}
             alike["app"] = other.app.model_copy(update={"env": first.app.env})
             assert other.model_copy(update=alike).model_dump() == first.model_dump()
@@ -69,7 +69,7 @@ def test_harness_init_knows_each_of_them(folder: Path) -> None:
     here = look_around(folder, site=None)
     assert here.project is not None
     given = load_setup(folder / "harness.toml").app.env
-    assert set(here.variables) - {"APP_VERSION", "REDIS_URL", "SESSION_ENGINE"} == set(given) - {"NODE_ENV"}
+    assert set(here.variables) - {"APP_VERSION", "REDIS_URL", "SESSIONS_IN"} == set(given) - {"NODE_ENV"}
 
 
 def test_packages_are_pinned() -> None:
