@@ -70,7 +70,7 @@ FRAMEWORKS = (
         variants={"harness.toml": "database", "cache-sessions.toml": "cache", "redis-sessions.toml": "cache in Redis"},
         words="`django.contrib.auth` with its `LoginView`, a `UserCreationForm`, forms with CSRF tokens, notes in the database, served by "
         "gunicorn with two processes. It is judged with Django's default sessions, which are in the database; with sessions in the cache "
-        "and the cache that Django has by default, in the memory of each process; and with that cache in Redis.",
+        "and the cache that Django has by default, in the memory of each process; and with that cache in Redis. Its password hashes are cheap here, as Django advises for tests: a dozen people log in at once, and each of its default hashes takes a third of a second of a core.",
         notes={
             "shutdown.drain": _GUNICORN_DRAIN,
             "consistency.unique": "`UserCreationForm` looks whether the name is there, and then saves. Of two at the same time both find "
@@ -360,7 +360,7 @@ def summary(asked: Sequence[Framework], runs: Mapping[str, Mapping[str, Verdicts
     yield "|---|---|---|---|---|---|---|"
     for framework in asked:
         if not runs[framework.folder]:
-            yield f"| {framework.name} | not judged: this machine lacks what it takes ({framework.get_them}) | | | | | |"
+            yield f"| {framework.name} | not judged on the machine that made this page (it takes {framework.get_them}) | | | | | |"
         for variant, run in runs[framework.folder].items():
             counts = run["counts"]
             broken = ", ".join(f"`{each['id']}`" for each in run["promises"] if each["status"] == "fail")

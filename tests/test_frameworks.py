@@ -129,4 +129,4 @@ def test_a_tool_that_is_missing_is_told_and_the_others_go_on(
         "Go is left out: this machine has no go (apt-get install golang-go golang-github-lib-pq-dev)\n"
     )
     assert list(tmp_path.iterdir()) == []
-    assert "not judged: this machine lacks what it takes" in made.page({"go": {}})
+    assert "not judged on the machine that made this page" in made.page({"go": {}})
