@@ -27,6 +27,7 @@ CHECKOUT = Path(__file__).parents[1]
 FIXTURES = CHECKOUT / "fixtures/frameworks"
 GO_SOURCES = Path("/usr/share/gocode/src")
 """Where Debian's packages of Go libraries are: an answer where the module proxy cannot be reached."""
+NOT_JUDGED = "not judged on the machine that made this page"
 WIDTH = 140
 TOLD = {"fail": "**fail**", "rig-error": "**rig-error**", "inconclusive": "inconclusive", "pass": "pass"}
 
@@ -359,8 +360,9 @@ def summary(asked: Sequence[Framework], runs: Mapping[str, Mapping[str, Verdicts
     yield "| framework | sessions | pass | fail | inconclusive | waived | what breaks |"
     yield "|---|---|---|---|---|---|---|"
     for framework in asked:
-        if not runs[framework.folder]:
-            yield f"| {framework.name} | not judged on the machine that made this page (it takes {framework.get_them}) | | | | | |"
+        for variant in framework.variants:
+            if variant not in runs[framework.folder]:
+                yield row(f"[{framework.name}](#{framework.folder})", framework.variants[variant], *"----", NOT_JUDGED)
         for variant, run in runs[framework.folder].items():
             counts = run["counts"]
             broken = ", ".join(f"`{each['id']}`" for each in run["promises"] if each["status"] == "fail")
