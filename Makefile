@@ -8,7 +8,7 @@ SETUP ?= fixtures/setups/reference.toml
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := verify
-.PHONY: constraints verify test processes beside-processes unit e2e e2e-engine e2e-rest e2e-judged-processes e2e-judged-containers scenarios scenarios-nginx scenarios-haproxy images containers containers-nginx containers-haproxy containers-swarm mutants containers-mutants check fix clean bench balancers guide_verdict sample
+.PHONY: constraints verify test processes beside-processes unit e2e e2e-engine e2e-rest e2e-judged-processes e2e-judged-containers scenarios scenarios-nginx scenarios-haproxy images containers containers-nginx containers-haproxy containers-swarm mutants containers-mutants check fix clean bench balancers guide_verdict frameworks sample
 
 # Two stamps: to verify needs no linter, and a newcomer should not wait for one.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -138,6 +138,11 @@ balancers: $(VENV)/.installed-dev
 guide_verdict: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/guide_verdict.py > docs/guide-verdict.new
 	mv docs/guide-verdict.new docs/guide-verdict.md
+
+# Small applications of Django, Flask, Express and Go, with packages from their registries: about a quarter of an hour.
+frameworks: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/frameworks.py > docs/frameworks.new
+	mv docs/frameworks.new docs/frameworks.md
 
 # The reports that are kept to look at: of the reference setup and of one mutant, with their pictures for the README.
 sample: $(VENV)/.installed-dev

@@ -283,7 +283,7 @@ def _parser() -> argparse.ArgumentParser:
     images.set_defaults(command=_images)
 
     initial = commands.add_parser(
-        "init", help="write a first setup file, from a compose file, a Dockerfile or a site that runs"
+        "init", help="write a first setup file, from a compose file, a Dockerfile, a project or a site that runs"
     )
     initial.add_argument(
         "folder", nargs="?", type=Path, default=Path(), metavar="FOLDER", help="of your application (default: this one)"
@@ -762,7 +762,8 @@ def _initial(arguments: argparse.Namespace) -> int:
         at = site_of(arguments.host, takes_path=False)
         site = (str(at), at.host, at.port, context_for(at.scheme, arguments.ca))
     here = look_around(arguments.folder, site=site)
-    write_text(output, setup_text(here, file=str(output)))
+    folder = os.path.relpath(arguments.folder, output.parent)
+    write_text(output, setup_text(here, file=str(output), folder=folder))
     for line in here.seen_lines:
         print(f" saw    {line}")
     print(f" wrote  {output}: what is marked CHECK is guessed")

@@ -37,6 +37,11 @@ _LOOK_TIMEOUT_SECONDS = 5.0
 _LOOK_EVERY_SECONDS = 0.02
 NAMED = "named"
 """The key of a look under which stands who the answer says it is from, where the setup names a header for that."""
+_AT_ONCE_TRIED = 20
+_AT_ONCE_SECONDS = 0.25
+"""How long each of them takes: long beside what starting so many costs."""
+_AT_ONCE_TRIES = 2
+"""A busy machine makes some of them late: the better try counts."""
 _BACK_WITHIN_SECONDS = 30.0
 _FIRST_CLIENT = 20
 _UNKNOWN_BREADTH = 6
@@ -83,6 +88,8 @@ class Cluster:
     """How the instances came up together, on an empty database, when all was booted."""
     replicas: Replicas | None = None
     """The instances, where an orchestrator keeps them."""
+    _at_once: int | None = None
+    _at_once_is_known: bool = False
 
     def __post_init__(self) -> None:
         if self.layout.replicated is not None:
@@ -188,6 +195,34 @@ class Cluster:
         if answer.status >= 300:
             raise NothingTested(f"{instance.name} answered {path} with {answer.status}")
         return answer.body.decode("utf-8", "replace")
+
+    def works_on_at_once(self) -> int | None:
+        """How many slow requests one instance works on at the same time, such as one for each thread of a server that has
+        few. Tried once in a run. None: more than anybody here wants, or nobody can say.
+        """
+        if not self._at_once_is_known:
+            self._at_once_is_known = True
+            # Where an owner sets a limit, so many at once are not within it.
+            if self.setup.app.slow is not None and self.reachable and self.most_per_second is None:
+                self._at_once = self._try_at_once(self.reachable[0])
+        return self._at_once
+
+    def _try_at_once(self, instance: Instance) -> int | None:
+        path = (self.setup.app.slow or "").replace("{seconds}", f"{_AT_ONCE_SECONDS:g}")
+        most = 0
+        began = clock.now()
+        for _ in range(_AT_ONCE_TRIES):
+            with ThreadPoolExecutor(_AT_ONCE_TRIED, "at-once") as pool:
+                waits = [wait for wait in pool.map(lambda _: _waited(instance, path), range(_AT_ONCE_TRIED)) if wait]
+            # Who had to wait for another's end took as long again.
+            most = max(most, sum(wait < min(waits) + _AT_ONCE_SECONDS / 2 for wait in waits))
+            if most == _AT_ONCE_TRIED:
+                break
+        value = {"tried": _AT_ONCE_TRIED, "at_once": most}
+        self.record(
+            Look(what="at-once", node=instance.name, at=began, status=None, value=value, seconds=clock.now() - began)
+        )
+        return most if 0 < most < _AT_ONCE_TRIED else None
 
     def look_at_idle_connections(self, *, watched_seconds: float) -> None:
         """Ask every instance its health path on a connection that is kept, and see whether it ends that within this time."""
@@ -932,6 +967,16 @@ def _ask(address: str, path: str, *, authority: Path | None = None) -> Answer:
         within_seconds=_LOOK_TIMEOUT_SECONDS,
         context=None if authority is None else ssl.create_default_context(cafile=authority),
     )
+
+
+def _waited(instance: Instance, path: str) -> float | None:
+    """How long one request took, in seconds. None: it was not answered as it should be."""
+    began = clock.now()
+    try:
+        answer = _ask(instance.address, path)
+    except (OSError, HTTPException):
+        return None
+    return clock.now() - began if answer.status < 300 else None
 
 
 def _watch_idle(instance: Instance, path: str, watched_seconds: float) -> Look:

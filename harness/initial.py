@@ -1,4 +1,5 @@
-"""A first setup file for an application, from what is there: a compose file, a Dockerfile, a site that runs.
+"""A first setup file for an application, from what is there: a compose file, a Dockerfile, the files of a framework, a site that
+runs.
 
 What is seen is written down, what is guessed is marked, and the file can be read as it stands. Must not: send anything but GET, or
 overwrite what somebody wrote.
@@ -15,20 +16,22 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
-from harness.answers import read_page
+from harness.answers import object_in, read_page
 from harness.errors import BadInput
 from harness.journeys import PLACEHOLDERS, Reply
+from harness.projects import Project, project_in, variables_read
 from harness.reporting.text import cut, one_line
-from harness.trying import ask_once
+from harness.trying import ask_once, slashed
 
 __all__ = ["Form", "Here", "forms_in", "look_around", "setup_text"]
 
 _COMPOSE_FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 _HEALTH = ("/health", "/healthz", "/health/", "/up", "/ping", "/status", "/livez")
 _READY = ("/ready", "/readyz", "/readiness", "/health/ready")
+_VERSION = ("/version", "/about", "/info")
 _LOGIN = ("/login", "/login/", "/signin", "/sign-in", "/accounts/login/", "/users/sign_in", "/auth/login")
 _REGISTER = ("/register", "/register/", "/signup", "/sign-up", "/accounts/signup/", "/users/sign_up", "/auth/register")
-_OWN_PAGES = ("/dashboard", "/account", "/profile", "/me", "/home", "/")
+_OWN_PAGES = ("/dashboard", "/account", "/accounts/profile/", "/profile", "/me", "/home", "/")
 _NAMING_HEADERS = ("x-app-instance", "x-instance", "x-instance-id", "x-served-by", "x-hostname", "x-backend-server")
 _EXPOSE = re.compile(r"^\s*EXPOSE\s+(\d+)", re.IGNORECASE | re.MULTILINE)
 _ASKS_HEALTH = re.compile(r"HEALTHCHECK\b(?:[^\n]*\\\n)*[^\n]*?https?://[^/\s\"']+(/[^\s\"'|;,\]]*)", re.IGNORECASE)
@@ -68,9 +71,14 @@ class Here:
     dockerfile: str = ""
     port: int | None = None
     """What its image exposes."""
+    project: Project | None = None
+    variables: tuple[str, ...] = ()
+    """Of the environment, those that its sources read."""
     site: str = ""
     health: str = ""
     ready: str = ""
+    version: str = ""
+    """Where it tells its version."""
     header: str = ""
     """By which an answer names its instance."""
     login: Form | None = None
@@ -146,9 +154,10 @@ def look_around(
     _files(here, folder)
     if site is not None:
         _site(here, *site, timeout_seconds=timeout_seconds)
-    if not here.compose and not here.dockerfile and site is None:
+    if not here.compose and not here.dockerfile and here.project is None and site is None:
         raise BadInput(
-            f"there is no compose file and no Dockerfile in {folder}: name another folder, or a site that runs with --host URL"
+            f"there is no compose file, no Dockerfile, and no project of a known framework in {folder}: name another folder, or a "
+            "site that runs with --host URL"
         )
     return here
 
@@ -170,6 +179,10 @@ def _files(here: Here, folder: Path) -> None:
             + (f"port {here.port}" if here.port else "no EXPOSE")
             + (f", health path {here.health}" if here.health else "")
         )
+    here.project = project_in(folder) if not here.compose else None
+    if here.project is not None:
+        here.seen.append(here.project.told)
+        here.variables = variables_read(folder)
 
 
 def _site(
@@ -187,7 +200,8 @@ def _site(
         here.seen.append(f"{written}: {here.header} names the instance")
     here.health = here.health or _first(ask, _HEALTH)
     here.ready = _first(ask, _READY)
-    for what, path in (("health", here.health), ("readiness", here.ready)):
+    here.version = next((at for path in _VERSION for at, reply in [_asked(ask, path)] if _tells_version(reply)), "")
+    for what, path in (("health", here.health), ("readiness", here.ready), ("version", here.version)):
         if path:
             here.seen.append(f"{written}{path}: {what}")
     here.login = _form(ask, _LOGIN)
@@ -196,8 +210,8 @@ def _site(
         if form is not None:
             here.seen.append(f"{written}{form.page}: a form with {', '.join(each.name for each in form.fields)}")
     login = here.login.page if here.login is not None else "login"
-    for path in _OWN_PAGES:
-        reply = ask(path)
+    for page in _OWN_PAGES:
+        path, reply = _asked(ask, page)
         to = (reply.header("location") or "") if reply is not None else ""
         if reply is not None and 300 <= reply.status < 400 and login.strip("/") in to:
             here.own_page, here.sends_with = path, reply.status
@@ -215,12 +229,25 @@ def _path_of(location: str) -> str:
 
 def _first(ask: _Ask, paths: Sequence[str]) -> str:
     """The first of these that is answered with 2xx."""
-    return next((path for path in paths if (reply := ask(path)) is not None and 200 <= reply.status < 300), "")
+    asked = (_asked(ask, path) for path in paths)
+    return next((path for path, reply in asked if reply is not None and 200 <= reply.status < 300), "")
+
+
+def _asked(ask: _Ask, path: str) -> tuple[str, Reply | None]:
+    """The answer, and the path it is of: many frameworks send everybody to the same one with a slash at its end."""
+    reply = ask(path)
+    if reply is not None and 300 <= reply.status < 400 and slashed(reply, path):
+        return f"{path}/", ask(f"{path}/")
+    return path, reply
+
+
+def _tells_version(reply: Reply | None) -> bool:
+    return reply is not None and reply.status == 200 and "version" in object_in(reply.body)
 
 
 def _form(ask: _Ask, paths: Sequence[str]) -> Form | None:
-    for path in paths:
-        reply = ask(path)
+    for each in paths:
+        path, reply = _asked(ask, each)
         if reply is not None and reply.status == 200:
             forms = forms_in(reply.body.decode("utf-8", "replace"), at=path)
             if forms:
@@ -239,9 +266,9 @@ _GUESSED_LOGIN = Form(
 _GUESSED_REGISTER = Form(page="/register", action="/register", fields=_GUESSED_LOGIN.fields)
 
 
-def setup_text(here: Here, *, file: str) -> str:
-    """The setup file, TOML. `file`: what it will be called."""
-    return "\n".join([*_head(here, file), *_what_runs(here), *_people(here), ""])
+def setup_text(here: Here, *, file: str, folder: str = ".") -> str:
+    """The setup file, TOML. `file`: what it will be called; `folder`: the project's, as seen from there."""
+    return "\n".join([*_head(here, file), *_what_runs(here, folder), *_people(here), ""])
 
 
 def _head(here: Here, file: str) -> Iterator[str]:
@@ -254,24 +281,29 @@ def _head(here: Here, file: str) -> Iterator[str]:
     yield ""
 
 
-def _what_runs(here: Here) -> Iterator[str]:
+def _what_runs(here: Here, folder: str) -> Iterator[str]:
     if here.compose:
         yield "[compose]"
-        yield f"file = {_quoted(here.compose)}"
+        yield f"file = {_quoted((Path(folder) / here.compose).as_posix())}"
         yield '# app = ["web"]      # only what is not found by itself: harness verify says what it took for what'
         yield ""
     yield "[app]"
     if not here.compose:
-        yield f"image = {_quoted(f'{here.name}:latest')}  {_CHECK} what `docker build -t {here.name} .` makes of it"
-        yield '# command = ["./server", "--listen", "{host}:{port}"]  # instead, to run it without containers'
-        if here.port:
-            yield f"port = {here.port}"
+        yield from _how_it_starts(here)
+        if folder != ".":
+            yield f"directory = {_quoted(folder)}"
     health = here.health or "/health"
     yield f"health = {_quoted(health)}" + ("" if here.health else f"  {_CHECK} answers 200 while an instance is alive")
     if here.ready:
         yield f"ready = {_quoted(here.ready)}"
     else:
         yield '# ready = "/ready"   # answers 200 while an instance wants traffic, 503 while it starts or stops'
+    if here.version:
+        yield f"version = {_quoted(here.version)}"
+    elif here.site:
+        yield f'version = ""  {_CHECK} none was seen; a path that answers {{"version": ...}}, so that a new one can be told from the old'
+    else:
+        yield '# version = "/version"   # answers {"version": ...}, so that a new one can be told from the old; "" where there is none'
     if here.header:
         yield f"instance_header = {_quoted(here.header.title())}"
     else:
@@ -279,24 +311,89 @@ def _what_runs(here: Here) -> Iterator[str]:
     if not here.compose:
         yield ""
         yield "[app.env]"
-        yield f'PORT = "{{port}}"  {_CHECK} how your application is told its port'
-        yield 'DATABASE_URL = "{postgres.url}"'
-        yield 'REDIS_URL = "{redis.url}"'
-        yield 'SECRET_KEY = "{secret}"  # the same for all instances'
+        variables = list(_variables(here))
+        yield from variables
         yield ""
         yield "[postgres]"
         yield ""
-        yield "[redis]"
-        yield ""
+        has_redis = any("{redis." in line for line in variables)
+        if has_redis:
+            yield "[redis]"
+            yield ""
         yield "[sessions]"
-        yield f'store = "redis"  {_CHECK} redis, postgres, memory or other'
+        store, why = "redis" if has_redis else "other", "redis, postgres, memory or other"
+        if here.project is not None and here.project.sessions:
+            store, why = here.project.sessions, f"{here.project.why_sessions}; or {why}"
+        yield f"store = {_quoted(store)}  {_CHECK} {why}"
+        yield ""
+        yield "[rollout]"
+        yield f'env = {{ APP_VERSION = "2" }}  {_CHECK} what app.version tells differs by it: a new version that can be told from the old'
     yield ""
+
+
+_TOLD_BY: tuple[tuple[str, str], ...] = (
+    (r"(.*_)?DATABASE_URL|DB_URL|POSTGRES_URL|DATABASE_URI|DB_DSN|DATABASE_DSN", "{postgres.url}"),
+    (r"PGHOST|(DB|DATABASE|POSTGRES|PG)_HOST", "{postgres.host}"),
+    (r"PGPORT|(DB|DATABASE|POSTGRES|PG)_PORT", "{postgres.port}"),
+    (r"PGUSER|(DB|DATABASE|POSTGRES|PG)_USER(NAME)?", "{postgres.user}"),
+    (r"PGPASSWORD|(DB|DATABASE|POSTGRES|PG)_PASS(WORD)?", "{postgres.password}"),
+    (r"PGDATABASE|(DB|DATABASE|POSTGRES|PG)_(NAME|DB|DATABASE)", "{postgres.database}"),
+    (r"(.*_)?REDIS_(URL|URI|DSN)", "{redis.url}"),
+    (r"REDIS_HOST", "{redis.host}"),
+    (r"REDIS_PORT", "{redis.port}"),
+    (r"REDIS_PASS(WORD)?", "{redis.password}"),
+    (r"(.*_)?SECRET(_KEY)?(_BASE)?", "{secret}"),
+    (r"(HTTP_|APP_|SERVER_)?PORT", "{port}"),
+    (r"(HTTP_|APP_|SERVER_)?HOST", "{host}"),
+    (r"LISTEN(_ADDR(ESS)?)?|(HTTP_|BIND_|SERVER_)?ADDR(ESS)?|BIND", "{host}:{port}"),
+)
+"""What a variable of such a name is usually given."""
+
+
+def _variables(here: Here) -> Iterator[str]:
+    known = {
+        name: value
+        for name in here.variables
+        if (value := next((value for names, value in _TOLD_BY if re.fullmatch(names, name)), None)) is not None
+    }
+    if here.project is not None and known:
+        if not any("{port}" in text for text in (*here.project.command, *known.values())):
+            yield f'PORT = "{{port}}"  {_CHECK} how your application is told its port'
+        yield f"{_CHECK} what its sources read; by the names of the variables"
+        yield from (f"{name} = {_quoted(value)}" for name, value in known.items())
+        yield from (f'# {name} = ""' for name in here.variables if name not in known)
+        return
+    yield f'PORT = "{{port}}"  {_CHECK} how your application is told its port'
+    yield 'DATABASE_URL = "{postgres.url}"'
+    yield 'REDIS_URL = "{redis.url}"'
+    yield 'SECRET_KEY = "{secret}"  # the same for all instances'
+
+
+def _how_it_starts(here: Here) -> Iterator[str]:
+    image = f"image = {_quoted(f'{here.name}:latest')}"
+    made = f"what `docker build -t {here.name} .` makes of it"
+    if here.project is None:
+        yield f"{image}  {_CHECK} {made}"
+        yield '# command = ["./server", "--listen", "{host}:{port}"]  # instead, to run it without containers'
+    else:
+        command = here.project.command
+        if here.project.migrate:
+            yield "# The database is empty at first. One instance after the other brings it up to date as it starts."
+            yield 'first_start = "serial"'
+            command = ("sh", "-c", f"{here.project.migrate} && exec {' '.join(command)}")
+        yield f"command = {json.dumps(list(command))}  {_CHECK} {here.project.doubt}"
+        yield f"{image}  # where containers are run: {made}" if here.dockerfile else f"# {image}  # in containers"
+    if here.port:
+        yield f"port = {here.port}"
 
 
 def _people(here: Here) -> Iterator[str]:
     yield "# How people use it. One journey a table, its steps in order."
     yield from _posts("register", here.register, _GUESSED_REGISTER, "the account exists")
-    yield from _posts("login", here.login, _GUESSED_LOGIN, "the person is logged in")
+    # Who registers with a name beside an address logs in by the name, where the field is called the same.
+    filled = _filled(here.register, {}) if here.register is not None else {}
+    by_name = frozenset(name for name, value in filled.items() if value == "{user.name}")
+    yield from _posts("login", here.login, _GUESSED_LOGIN, "the person is logged in", by_name=by_name)
     own, to = here.own_page or "/dashboard", here.sends_to or "/login"
     mark = "" if here.own_page else f"  {_CHECK} a page that names the person, and where strangers are sent from it"
     yield "[journey.whoami]"
@@ -308,7 +405,9 @@ def _people(here: Here) -> Iterator[str]:
     yield "]"
 
 
-def _posts(journey: str, form: Form | None, guessed: Form, success: str) -> Iterator[str]:
+def _posts(
+    journey: str, form: Form | None, guessed: Form, success: str, *, by_name: frozenset[str] = frozenset()
+) -> Iterator[str]:
     mark = "" if form is not None else f"  {_CHECK} no such form was seen"
     form = form or guessed
     names = _value_names([each.name for each in form.fields if each.kind == "hidden"])
@@ -317,14 +416,16 @@ def _posts(journey: str, form: Form | None, guessed: Form, success: str) -> Iter
     if names:
         takes = ", ".join(f"{value} = {{ field = {_quoted(name)} }}" for name, value in names.items())
         yield f"  {{ get = {_quoted(form.page)}, take = {{ {takes} }} }},"
-    filled = ", ".join(f"{_key(name)} = {_quoted(value)}" for name, value in _filled(form, names).items())
+    filled = ", ".join(
+        f"{_key(name)} = {_quoted(value)}" for name, value in _filled(form, names, by_name=by_name).items()
+    )
     yield f"  {{ post = {_quoted(form.action)}, form = {{ {filled} }}, expect = {{ status = [201, 302, 303] }} }},  {_CHECK} the answer when {success}"
     yield "]"
     yield ""
 
 
-def _filled(form: Form, taken: Mapping[str, str]) -> dict[str, str]:
-    """What a person writes into each field."""
+def _filled(form: Form, taken: Mapping[str, str], *, by_name: frozenset[str] = frozenset()) -> dict[str, str]:
+    """What a person writes into each field. `by_name`: the fields that are known to ask for a name, and not for an address."""
     has_mail = any(each.kind == "email" or "mail" in each.name.lower() for each in form.fields)
     values: dict[str, str] = {}
     for each in form.fields:
@@ -341,7 +442,9 @@ def _filled(form: Form, taken: Mapping[str, str]) -> dict[str, str]:
             continue
         else:
             values[each.name] = (
-                "{user.email}" if not has_mail and re.search(r"user|login|name", name) else "{user.name}"
+                "{user.email}"
+                if not has_mail and each.name not in by_name and re.search(r"user|login|name", name)
+                else "{user.name}"
             )
     return values
 

@@ -16,7 +16,7 @@ from harness import clock
 from harness.cluster import Cluster
 from harness.errors import HarnessError
 from harness.layouts import Instance
-from harness.model import Look, Outcome
+from harness.model import Answer, Look, Outcome
 from harness.traffic import CookieSeen, Task
 from harness.visitors import BALANCER, Visitor, Visitors, new_record
 
@@ -196,21 +196,29 @@ class SessionLife:
                 self._note("cookie", "", {"visitor": person.id, "name": cookie.name, **_flags(cookie)})
         names = list(dict.fromkeys(cookie.name for cookies in held for cookie in cookies))
         for name in names:
-            whole, lacking = (
-                self._visitors.perform(
+            value = self._looked_up_without(name, crowd, [BALANCER])
+            known = value["with"].count(Answer.RECOGNISED.value)
+            if 2 * known < len(value["with"]) and self._cluster.reachable:
+                # Where each is known by one instance only, chance alone leads there.
+                value = self._looked_up_without(name, crowd, [each.name for each in self._cluster.reachable])
+            self._note("cookie-needed", "", value)
+
+    def _looked_up_without(self, name: str, crowd: Sequence[Visitor], where: Sequence[str]) -> Mapping[str, Any]:
+        """What everybody is answered with all of their cookies, and without this one."""
+        answers = {
+            stream: sorted(
+                result.answer.value
+                for result in self._visitors.perform(
                     [
-                        Task(copy, "whoami", BALANCER, stream=stream)
+                        Task(copy, "whoami", via, stream=stream)
+                        for via in where
                         for copy in self._visitors.copies_of([person.id for person in crowd], without=without)
                     ]
                 )
-                for stream, without in (("with", None), ("without", name))
             )
-            value = {
-                "name": name,
-                "with": sorted(result.answer.value for result in whole),
-                "without": sorted(result.answer.value for result in lacking),
-            }
-            self._note("cookie-needed", "", value)
+            for stream, without in (("with", None), ("without", name))
+        }
+        return {"name": name, **answers}
 
     # -- time --------------------------------------------------------------------------------------------------
 

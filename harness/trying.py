@@ -14,6 +14,7 @@ from http.client import HTTPException
 from pathlib import Path
 from random import Random
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from harness import answers, clock
@@ -36,6 +37,7 @@ __all__ = [
     "context_for",
     "declared_lines",
     "journeys_of",
+    "slashed",
     "try_journeys",
     "where_to_try",
 ]
@@ -253,7 +255,7 @@ def _one(
         else "",
         taken={key: len(value) for key, value in taken.items()},
         missing=missing,
-        hints=tuple(_hints(step, reply, ok=ok, page=page, secure=context is not None)),
+        hints=tuple(_hints(step, reply, ok=ok, page=page, secure=context is not None, asked=request.path)),
     )
     return tried, reply, taken
 
@@ -294,7 +296,15 @@ def ask_once(
         return None
 
 
-def _hints(step: Step, reply: Reply, *, ok: bool, page: str, secure: bool) -> Iterator[str]:
+def slashed(reply: Reply, asked: str) -> bool:
+    """Whether somebody who asked for a path is sent to the same one with a slash at its end."""
+    try:
+        return urlsplit(reply.header("location") or "").path == f"{asked.partition('?')[0]}/"
+    except ValueError:
+        return False
+
+
+def _hints(step: Step, reply: Reply, *, ok: bool, page: str, secure: bool, asked: str) -> Iterator[str]:
     """What is known to go wrong in such a place."""
     if not secure and any("secure" in _attributes(line).lower().split("; ") for line in reply.set_cookies):
         yield (
@@ -322,6 +332,8 @@ def _hints(step: Step, reply: Reply, *, ok: bool, page: str, secure: bool) -> It
         )
     if reply.status in (301, 302, 307, 308) and str(reply.header("location") or "").startswith("https://"):
         yield "it is sent to https: try https://, or have the application believe X-Forwarded-Proto from the balancer"
+    if reply.status in (301, 302, 307, 308) and slashed(reply, asked):
+        yield f"it is sent to the same path with a slash at its end: ask for {asked.partition('?')[0]}/"
     if reply.status == 200 and step.method == "POST":
         yield "a form that is shown again with status 200 is how many applications refuse: expect says what a success looks like"
 

@@ -30,6 +30,9 @@ _BOTH_CONNECTIONS = {"fresh": 0.5, "reused": 0.5}
 _LOOK_EVERY_SECONDS = 0.25
 _SHORT_WAIT_SECONDS = 0.05
 _IN_FLIGHT_PER_INSTANCE = 3.0
+_SHARE_OF_AT_ONCE = 2 / 3
+"""How much of what an instance works on at once slow requests may take up: the rest is for everybody else, who must not wait
+for them. A server with a few threads is to be judged, and not to be filled up."""
 SLOW = "slow"
 """The journey that the harness makes of the setup's slow path."""
 LONG_DOWNLOAD = "long-download"
@@ -313,6 +316,11 @@ class Visitors:
         )
 
     def _slow(self, name: str, *, rate: float, via: str, seconds: float) -> Stream:
+        """As many as were asked for, or as many as its instances can work on beside everything else, with one of them away."""
+        at_once = self._cluster.works_on_at_once()
+        if at_once is not None:
+            instances = 1 if via != BALANCER else max(1, len(self._cluster.pool) - 1)
+            rate = min(rate, _SHARE_OF_AT_ONCE * at_once * instances / seconds)
         return Stream(
             name=name,
             rate=rate,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-OWN_PAGE = {"balancers", "boot_docker", "guide_verdict", "sample"}
+OWN_PAGE = {"balancers", "boot_docker", "frameworks", "guide_verdict", "sample"}
 """Those that need an engine, or make a page of their own."""
 SHARED = {"measuring", "synthetic", "performance"}
 

@@ -419,6 +419,17 @@ LONG = carried(end=20)
             "1 of 351 requests failed after app-1 had returned",
         ),
         (plus(KILLED, *writes(6.0)), FAIL, "failed after app-1 had returned"),
+        # As often as before it was lost: these are nobody's return. What is much more often now is.
+        (
+            plus(KILLED, *(failed(t, error="http-403", instance="app-1") for t in (0.5, 0.9, 5.5, 5.9))),
+            INCONCLUSIVE,
+            "2 requests had failed before app-1 was killed",
+        ),
+        (
+            plus(KILLED, failed(0.5), *(failed(5.2 + i / 20, error="http-503", instance="app-1") for i in range(60))),
+            FAIL,
+            "failed after app-1 had returned",
+        ),
         # Used while it was not yet ready, and it answered badly itself.
         (plus(KILLED, failed(5.2, error="http-503", instance="app-1")), FAIL, "1 of 351"),
         # The balancer's own failures before it was ready belong to the loss.

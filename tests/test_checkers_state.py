@@ -97,16 +97,18 @@ def registrations(
     *,
     names: int = 12,
     again: dict[str, Any] = TAKEN,
+    late: dict[str, Any] = TAKEN,
     apart: float = 0.0,
     first: dict[str, Any] | None = None,
 ) -> History:
-    """Each name is asked for through all instances; so many of them are told yes. `apart`: seconds between two."""
+    """Each name is asked for through all instances; so many of them are told yes, and the others that
+    they were too `late`. `apart`: seconds between two."""
     good = {"kind": "register", "method": "POST", "status": 303, "answer": Answer.DONE}
     made = [op(0, stream="first", via=APPS[0], visitor="known", **good | (first or {}))]
     made.append(op(1, stream="again", via=APPS[0], visitor="known", **good | again))
     for name in range(names):
         for place, app in enumerate(APPS):
-            told = good if place < winners else good | TAKEN
+            told = good if place < winners else good | late
             made.append(
                 op(2 + name + place * apart, stream="same-name", via=app, visitor=f"n{name}", latency=0.05, **told)
             )
@@ -332,6 +334,12 @@ UNIQUE, FILES, NUMBERS, ONCE, TALLY, LIMIT = (
             "0 of 12 names were registered through two instances at the same",
         ),
         (UNIQUE, registrations(names=2), "inconclusive", "2 of 2 names"),
+        (
+            UNIQUE,
+            registrations(late=BROKEN),
+            "inconclusive",
+            "24 of 36 registrations of 12 names through all instances at the same time ended in an error (500)",
+        ),
         (UNIQUE, registrations(3, again={}), "inconclusive", "a name that is taken is acknowledged again"),
         (UNIQUE, registrations(again=BROKEN), "inconclusive", "could not be told from one"),
         (UNIQUE, registrations(first=BROKEN), "inconclusive", "nobody could register"),

@@ -271,3 +271,47 @@ def test_one_instance_runs_the_new_version_for_a_while(sides: Cluster, written: 
     assert done_with(sides)["app-1"] == ["stop", "start", "stop", "start"]
     assert done_with(sides)["app-2"] == []
     assert [(step.step, step.version) for step in written if step.step == "start"] == [("start", "2"), ("start", "old")]
+
+
+def waiting(monkeypatch: pytest.MonkeyPatch, *tries: list[float | None]) -> Cluster:
+    """A cluster whose instance lets slow requests wait so long, try by try."""
+    waits = iter([wait for each in tries for wait in each])
+    monkeypatch.setattr("harness.cluster._waited", lambda *_: next(waits))
+    setup: Any = SimpleNamespace(app=SimpleNamespace(slow="/slow?seconds={seconds}"), remote=None)
+    layout: Any = SimpleNamespace(replicated=None, instances=(on(Asked()),))
+    return Cluster(setup, layout)
+
+
+@pytest.mark.parametrize(
+    ("tries", "at_once"),
+    [
+        ([[0.26] * 8 + [0.51] * 8 + [0.76] * 4] * 2, 8),
+        ([[0.26] * 7 + [0.51] * 13, [0.26] * 8 + [0.51] * 12], 8),
+        ([[0.26] * 20], None),
+        ([[0.01] * 20], None),
+        ([[0.26] * 19 + [0.6], [0.26] * 20], None),
+        ([[0.26] * 2 + [None] * 18] * 2, 2),
+        ([[None] * 20] * 2, None),
+    ],
+    ids=["threads", "the better try counts", "enough", "not slow", "a late one", "most get nothing", "no answer"],
+)
+def test_how_much_an_instance_works_on_at_once_is_tried(
+    monkeypatch: pytest.MonkeyPatch, tries: list[list[float | None]], at_once: int | None
+) -> None:
+    """Who waits for the end of another's request was not worked on; and it is asked once in a run, whatever came of it."""
+    cluster = waiting(monkeypatch, *tries)
+    assert [cluster.works_on_at_once(), cluster.works_on_at_once()] == [at_once, at_once]
+
+
+def test_who_sets_a_limit_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty at once are more than the owner of a site allows."""
+    cluster = waiting(monkeypatch)
+    cluster.setup.remote = SimpleNamespace(most_per_second=50.0)  # type: ignore[assignment]
+    assert cluster.works_on_at_once() is None
+
+
+def test_what_has_no_slow_path_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is asked, and nothing is known."""
+    cluster = waiting(monkeypatch)
+    cluster.setup.app.slow = None
+    assert cluster.works_on_at_once() is None

@@ -2282,6 +2282,29 @@ def test_a_store_that_could_not_be_counted_once_is_no_crash() -> None:
     assert [c.id for c in Row("", AT_HOME, {}, looks=half).diagnosed().causes] == ["session-in-memory"]
 
 
+def test_memory_of_one_process_of_an_instance_is_told_as_that() -> None:
+    """Where an instance has several, not even the one people logged in at knows them each time."""
+    half = everywhere(lambda home, asked: home == asked)
+    for home, row in half["SessionOnEveryInstance"]["matrix"].items():
+        row[home] |= {"recognised": 5, "logged_out": 5}
+    said = {
+        of: Row("", seen, {}, looks=TRACELESS).diagnosed().causes[0].sentence
+        for of, seen in (("all", AT_HOME), ("half", half))
+    }
+    assert said == {
+        "all": "sessions live in the memory of one instance",
+        "half": "sessions live in the memory of one process, and an instance has several",
+    }
+
+
+def test_a_session_that_is_its_cookie_cannot_be_deleted() -> None:
+    """Where nobody could look into a store there may be none: the remedy says what can be done then."""
+    seen = replay(home=9, others=18)
+    stored = Row("", seen, {}, looks=[at_logout(9, 9)]).diagnosed().causes[0].remedy
+    unseen = Row("", seen, {}).diagnosed().causes[0].remedy
+    assert unseen.startswith(f"{stored}. Where the cookie itself is the session")
+
+
 @pytest.mark.parametrize(
     ("kind", "word"), [("nginx", "`resolver`"), ("haproxy", "`server-template`"), ("envoy", "again")]
 )

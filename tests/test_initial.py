@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scripted_server import ScriptedServer, Talk
+from scripted_server import Script, ScriptedServer, Talk
 
 from harness import cli
 from harness.initial import Field, Form, Here, forms_in, setup_text
-from harness.setup import load_setup
+from harness.setup import Setup, load_setup
 
 LOGIN = b"""
 <form method="get" action="/search"><input name="q"></form>
@@ -83,6 +83,38 @@ def test_a_site_that_runs(site: ScriptedServer, tmp_path: Path, capsys: pytest.C
     assert f"harness journey {tmp_path / 'harness.toml'} --try --host http://{host}:{port}" in out
 
 
+def test_a_site_that_ends_its_paths_with_a_slash(tmp_path: Path) -> None:
+    """As Django does: whoever asks without it is sent there, and the file has the path that answers. A version is JSON."""
+
+    def to(where: str, status: str = "301 Moved Permanently") -> Script:
+        return lambda talk: talk.answer(status=status, headers=f"Location: {where}\r\n")
+
+    def nothing(talk: Talk) -> None:
+        talk.answer(status="404 Not Found")
+
+    there = {path: to(f"{path}/") for path in ("/health", "/ready", "/login", "/register", "/dashboard", "/version")}
+    scripts: dict[str, Script] = {
+        **there,
+        "/login/": lambda talk: talk.answer(LOGIN),
+        "/register/": lambda talk: talk.answer(LOGIN),
+        "/dashboard/": to("/login/?next=/dashboard/", "302 Found"),
+        "/version/": lambda talk: talk.answer(b'{"version": "1"}'),
+    }
+    for version, answers in (("/version/", scripts), (None, scripts | {"/version/": nothing})):
+        folder = tmp_path / str(version).strip("/")
+        folder.mkdir()
+        with closing(ScriptedServer(answers)) as server:
+            host, port = server.address
+            assert cli.main(["init", str(folder), "--host", f"http://{host}:{port}"]) == 0
+        setup = load_setup(folder / "harness.toml")
+        assert (setup.app.health, setup.app.ready, setup.app.version) == ("/health/", "/ready/", version)
+        assert [setup.journey[name].steps[0].get for name in ("register", "login", "whoami")] == [
+            "/register/",
+            "/login/",
+            "/dashboard/",
+        ]
+
+
 def test_a_compose_project(tmp_path: Path) -> None:
     """It is named, and what cannot be seen in it is guessed and marked."""
     (tmp_path / "docker-compose.yml").write_text("services: {}", encoding="utf-8")
@@ -102,6 +134,112 @@ def test_a_dockerfile(tmp_path: Path) -> None:
     assert (setup.app.port, setup.app.health) == (8080, "/alive")
 
 
+def wrote(folder: Path, files: Mapping[str, str]) -> Setup:
+    """The setup file that is made of a folder with these files."""
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    assert cli.main(["init", str(folder)]) == 0
+    return load_setup(folder / "harness.toml")
+
+
+DJANGO = {"manage.py": 'os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")', "shop/wsgi.py": ""}
+GUNICORN = ("gunicorn", "--bind", "{host}:{port}")
+UVICORN = ("uvicorn", "main:api", "--host", "{host}", "--port", "{port}")
+MIGRATED = ".venv/bin/python manage.py migrate && exec .venv/bin/gunicorn --bind {host}:{port} shop.wsgi"
+IN_MEMORY = '{"scripts": {"start": "node server.js"}, "dependencies": {"express-session": "1"}}'
+FACTORY = "from flask import Flask\n\n\ndef create_app(test=None):\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "command", "store"),
+    [
+        (DJANGO | {".venv/bin/gunicorn": ""}, ("sh", "-c", MIGRATED), "postgres"),
+        ({"requirements.txt": "", "app.py": "app = Flask(__name__)"}, (*GUNICORN, "app:app"), "other"),
+        ({"pyproject.toml": "", "shop/__init__.py": FACTORY}, (*GUNICORN, "shop:create_app()"), "other"),
+        ({"requirements.txt": "", "main.py": "api: FastAPI = fastapi.FastAPI()"}, UVICORN, "redis"),
+        ({"package.json": IN_MEMORY}, ("node", "server.js"), "memory"),
+        ({"package.json": '{"scripts": {"start": "next start"}}', "index.js": ""}, ("node", "index.js"), "redis"),
+        ({"package.json": "{}"}, ("npm", "start"), "redis"),
+        ({"go.mod": "module example.org/shop/v2\n"}, ("./shop",), "redis"),
+        ({"Procfile": "release: x\nweb: puma -b tcp://h:${PORT:-3000}\n"}, ("puma", "-b", "tcp://h:{port}"), "redis"),
+    ],
+    ids=["django", "flask", "flask factory", "fastapi", "node", "script", "npm", "go", "procfile"],
+)
+def test_a_framework(tmp_path: Path, files: dict[str, str], command: tuple[str, ...], store: str) -> None:
+    """Its command is what its own documentation has, with the programs of the project's own environment; all of it is marked."""
+    setup = wrote(tmp_path, files)
+    assert (setup.app.command, setup.app.image, setup.sessions.store) == (command, None, store)
+    assert re.search(r"^command = .*# CHECK: ", written(tmp_path), re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"Procfile": "web: cd x && ./run $PORT"},
+        {"Procfile": "web: ./run '"},
+        {"Procfile": "web: ./run $OTHER"},
+        {"Procfile": "web: A=1 ./run"},
+        {"package.json": "[]"},
+        {"package.json": '{"scripts": []}'},
+        {"package.json": "no"},
+        {"requirements.txt": "numpy", "app.py": "print()"},
+        {"manage.py": "print()"},
+    ],
+)
+def test_no_framework(tmp_path: Path, files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    """What cannot be told is not guessed."""
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    assert cli.main(["init", str(tmp_path)]) == 2
+    assert "no project of a known framework" in capsys.readouterr().err
+
+
+def test_a_file_beside_the_project_finds_it(tmp_path: Path) -> None:
+    """Paths in a setup file begin at its own folder."""
+    for name, file in (("shop", "go.mod"), ("stack", "compose.yml")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_text("module shop", encoding="utf-8")
+        assert cli.main(["init", str(tmp_path / name), "--output", str(tmp_path / f"{name}.toml")]) == 0
+    shop, stack = load_setup(tmp_path / "shop.toml"), load_setup(tmp_path / "stack.toml")
+    assert shop.app.directory == "shop"
+    assert stack.compose is not None
+    assert [str(file) for file in stack.compose.file] == ["stack/compose.yml"]
+
+
+def test_what_the_sources_read_is_given_to_them(tmp_path: Path) -> None:
+    """By the names of the variables; what they do not read is not there, and what nobody can guess is left to its author."""
+    sources = {
+        "go.mod": "module shop",
+        "main.go": 'os.Getenv("LISTEN"); os.Getenv("DATABASE_URL"); os.LookupEnv("PGHOST")',
+        "app.py": 'os.environ["DB_NAME"], os.getenv("SMTP"), "DEBUG" in os.environ',
+        "web/server.js": "process.env.SESSION_SECRET",
+        "web/node_modules/x.js": "process.env.REDIS_URL",
+        ".hidden/x.py": 'os.environ["REDIS_URL"]',
+    }
+    setup = wrote(tmp_path, sources)
+    assert setup.app.env == {
+        "LISTEN": "{host}:{port}",
+        "DATABASE_URL": "{postgres.url}",
+        "PGHOST": "{postgres.host}",
+        "DB_NAME": "{postgres.database}",
+        "SESSION_SECRET": "{secret}",
+    }
+    assert (setup.redis, setup.sessions.store) == (None, "other")
+    assert {'# SMTP = ""', '# DEBUG = ""'} <= set(written(tmp_path).splitlines())
+
+
+def test_who_registers_with_a_name_logs_in_by_it() -> None:
+    """Where both forms have a field of that name; without that a name that logs in is most often the address."""
+    password, name = Field(name="password", kind="password"), Field(name="username", kind="text")
+    register = Form(page="/join", action="/join", fields=(name, Field(name="email", kind="email"), password))
+    login = Form(page="/login", action="/login", fields=(name, password))
+    text = setup_text(Here(name="shop", login=login, register=register), file="harness.toml")
+    assert text.count('username = "{user.name}"') == 2
+    alone = setup_text(Here(name="shop", login=login), file="harness.toml")
+    assert 'username = "{user.email}"' in alone
+
+
 def test_what_somebody_wrote_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "Dockerfile").touch()
     (tmp_path / "harness.toml").write_text("mine", encoding="utf-8")
@@ -113,7 +251,7 @@ def test_what_somebody_wrote_stays(tmp_path: Path, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "there is no compose file and no Dockerfile in"),
+        ([], "there is no compose file, no Dockerfile, and no project of a known framework in"),
         (["--host", "http://127.0.0.1:1"], "nobody answers at http://127.0.0.1:1"),
         (["--host", "shop"], "URL is the address of a site"),
     ],

@@ -13,7 +13,7 @@ import pytest
 
 from harness import assets
 from harness.errors import BadInput
-from harness.journeys import Reply
+from harness.journeys import Reply, compile_journeys
 from harness.load.bundle import bundle, carried
 from harness.load.people import Plan, Question, Walker
 from harness.load.plans import plan_of, plan_text, read_plan
@@ -110,6 +110,26 @@ def test_who_has_written_nothing_writes(plan: Plan, walker: Walker) -> None:
     (read,) = go(walker, Reply(200, body=text_of(record).encode()))
     assert (read.name, read.path) == ("read /notes/{record}", f"/notes/{record}")
     assert not walker.failed
+
+
+def test_a_record_is_read_by_the_id_that_it_was_given(walker: Walker) -> None:
+    """Of several, each has its own."""
+    arrive(walker)
+    steps = {
+        "write": {"steps": [{"post": "/n", "form": {"text": "{text}"}, "take": {"id": {"json": "id"}}}]},
+        "read": {"steps": [{"get": "/n/{id}", "expect": {"contains": "{text}"}}]},
+    }
+    journeys = compile_journeys(steps)
+    texts: dict[str, bytes] = {}
+    walker.plan = Plan(journeys=journeys, shares={"write": 1.0}, timeout_seconds=5)
+    for number in ("1", "2", "3"):
+        (written,) = go(walker, Reply(200, body=f'{{"id": {number}}}'.encode()))
+        texts[f"/n/{number}"] = written.body.removeprefix(b"text=").replace(b"+", b" ")
+    walker.plan = Plan(journeys=journeys, shares={"read": 1.0}, timeout_seconds=5)
+    for _ in range(9):
+        for question in walker.next():
+            question.answered(Reply(200, body=texts[question.path]))
+        assert not walker.failed
 
 
 def test_what_cannot_be_asked_is_said(plan: Plan) -> None:

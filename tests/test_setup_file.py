@@ -55,6 +55,12 @@ def test_the_setups_with_tls_are_those_without(secure: str, plain: str) -> None:
     assert bare.model_dump() == load_setup(SETUPS / f"{plain}.toml").model_dump()
 
 
+def test_a_page_that_shows_all_that_somebody_wrote_is_a_read() -> None:
+    """It is told by what the page must hold, and no id is needed to ask for it."""
+    steps = [{"get": "/notes", "expect": {"status": 200, "contains": "{text}"}}]
+    assert load_setup(REFERENCE, overrides={"journey.read.steps": steps}).journey["read"].steps[0].get == "/notes"
+
+
 def test_tls_of_haproxy_is_as_bare_as_in_the_guide() -> None:
     """It has no security headers there and tells the application nothing; nginx has and does."""
     kinds = {kind: Balancer.model_validate({"kind": kind, "tls": {}}).tls for kind in ("nginx", "haproxy")}

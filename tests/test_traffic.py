@@ -547,6 +547,37 @@ class TestJourneys:
                 ("write", 1, first),
             ]
 
+    def test_what_is_written_can_be_read_by_the_id_that_it_was_given(self, tmp_path):
+        """Most applications choose ids themselves: an older record is read by its own, not by the one that was given last."""
+        journeys = {
+            "login": {"steps": [{"get": "/login", "take": {"csrf": {"json": "csrf"}}}]},
+            "write": {
+                "steps": [
+                    {
+                        "post": "/notes",
+                        "form": {"text": "{text}"},
+                        "take": {"id": {"json": "id"}, "csrf": {"json": "id"}},
+                    }
+                ]
+            },
+            "read": {"steps": [{"get": "/notes/{id}?{csrf}", "expect": {"contains": "{text}"}}]},
+        }
+
+        def note(talk: Talk) -> None:
+            number = len(server.requests("/notes"))
+            text = talk.seen.body.decode().removeprefix("text=").replace("+", " ").encode()
+            server.scripts[f"/notes/{number}"] = lambda talk: talk.answer(text)
+            talk.answer(b'{"id": %d}' % number)
+
+        with serving(notes=note) as server, Rig(tmp_path, server, journeys) as rig:
+            visitor = rig.visitor()
+            writes = [Task(visitor, "write", record=record) for record in ("one", "two")]
+            reads = [Task(visitor, "read", record=record) for record in ("one", "two")]
+            results = rig.traffic.perform([*writes, *reads])
+            assert [result.outcome for result in results] == [Outcome.OK] * 4
+            # What other journeys take as well, such as a token, belongs to the person: the latest is the one that is good.
+            assert [seen.path for seen in server.seen[2:]] == ["/notes/1?2", "/notes/2?2"]
+
     def test_values_of_a_task_fill_its_placeholders(self, tmp_path):
         """Such as how long a slow request shall take."""
         with serving() as server, Rig(tmp_path, server, {"slow": {"steps": [{"get": "/slow?n={n}"}]}}) as rig:

@@ -148,6 +148,11 @@ def test_no_secret_is_shown(tried: Try, capsys: pytest.CaptureFixture[str]) -> N
             "it is sent to https",
         ),
         (
+            {"me": lambda talk: talk.answer(status="301 Moved Permanently", headers="Location: /me/\r\n")},
+            SHOP,
+            "it is sent to the same path with a slash at its end: ask for /me/",
+        ),
+        (
             {"register": lambda talk: talk.answer(b"this address is taken")},
             SHOP,
             "a form that is shown again with status 200 is how many applications refuse",

@@ -491,7 +491,7 @@ class VictimRejoins:
     Evidence (seconds count from ready):
     - `fault`, `victim`, `rejoin_seconds` (None: not seen), `answers` (of the victim), `victim_before`,
       `tried_at_victim`, `by_instance` {name: answers}, `watched_seconds` (how long traffic went on);
-    - `requests`, `failed`, `failed_before_ready` (of them, answered by the victim while it was not yet ready),
+    - `requests`, `failed`, `failed_before` (before the fault: what fails as often then is inconclusive), `failed_before_ready` (of them, answered by the victim while it was not yet ready),
       `errors`, `failed_by_method`, `failed_attempts` (as in RequestsSurviveLoss),
       `first_failure_seconds`, `last_failure_seconds`, `proves`, `late`, `late_share` (of those since ready);
     - `guards`, `examples`.
@@ -525,7 +525,15 @@ class VictimRejoins:
             who_answered(op, history.instances) == fault.node and op.available and op.due < fault.injected
             for op in operations
         )
+        before = [op for op in operations if op.answered is not None and op.answered < fault.injected]
+        failed_before = sum(not op.available for op in before)
+        # What fails as often all the time is nobody's return.
+        as_before = bool(failed and failed_before) and len(failed) * len(before) <= 2 * failed_before * len(
+            [*early, *since]
+        )
         guards = self._guards(fault, victim_before, len(since), watched, len(of_victim))
+        if as_before:
+            guards.insert(0, f"{plural(failed_before, 'request')} had failed before {done_to(fault)}")
         if (unseen := who_is_not_told(operations)) is not None:
             guards.insert(0, unseen)
         evidence: dict[str, Any] = {
@@ -535,6 +543,7 @@ class VictimRejoins:
             "answers": len(of_victim),
             "requests": len(since),
             "failed": len(failed),
+            "failed_before": failed_before,
             "failed_before_ready": sum(not op.available for op in early),
             "errors": error_classes(failed),
             "failed_by_method": {
@@ -556,7 +565,7 @@ class VictimRejoins:
             "guards": guards,
             "examples": examples(failed, since=ready),
         }
-        if failed:
+        if failed and not as_before:
             judged = plural(len(early) + len(since), "request")
             told = f"{len(failed)} of {judged} failed after {fault.node} had returned ({_classes(failed)})"
             return Verdict.fail(told, **evidence)

@@ -214,10 +214,17 @@ class CookieIsGuarded:
         return [("HttpOnly", people - int(flags["http_only"])), ("SameSite", same_site), ("Secure", secure)]
 
 
+_BY_CHANCE = 0.001
+"""How likely it may be that a cookie which makes no session looks as if it did."""
+
+
 def _makes_the_session(look: Look) -> bool:
-    """Whether people are known with it and never without it."""
-    without = look.value["without"]
-    return Answer.RECOGNISED in look.value["with"] and bool(without) and set(without) == {Answer.LOGGED_OUT.value}
+    """Whether people are known with it and never without it: and would have been, were they known as often without it."""
+    having, without = look.value["with"], look.value["without"]
+    if not having or not without or set(without) != {Answer.LOGGED_OUT.value}:
+        return False
+    known = having.count(Answer.RECOGNISED.value) / len(having)
+    return bool((1.0 - known) ** len(without) <= _BY_CHANCE)
 
 
 def _flags(values: list[Mapping[str, Any]]) -> dict[str, Any]:

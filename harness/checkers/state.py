@@ -192,7 +192,8 @@ class NamesAreUnique:
     other) and `same-name` (through all instances at the same time; who means the same name is one visitor). Whoever
     acknowledges a name again, so as not to tell who is registered, cannot be judged.
 
-    Evidence: `names`, `at_once` (names whose registrations overlapped), `twice` {visitor: [instances]}, `tells`.
+    Evidence: `names`, `at_once` (names whose registrations overlapped), `twice` {visitor: [instances]}, `tells`, `errors`
+    {status: count} (answers at the same time that say neither yes nor no: a server's own errors).
     """
 
     names: int = bounds.SAME_NAMES
@@ -209,12 +210,16 @@ class NamesAreUnique:
         winners = {name: [op.via for op in ops if op.outcome is Outcome.OK] for name, ops in by_name.items()}
         twice = {name: vias for name, vias in winners.items() if len(vias) > 1}
         at_once = sum(bool(winners[name]) and _overlap(ops) for name, ops in by_name.items())
+        errors = Counter(
+            str(op.status) for ops in by_name.values() for op in ops if op.status is not None and op.status >= 500
+        )
         evidence = {
             "names": len(by_name),
             "at_once": at_once,
             "twice": dict(list(twice.items())[: bounds.EXAMPLES]),
             "repeated": len(twice),
             "tells": tells,
+            "errors": dict(errors),
         }
         if not tells:
             why = "a name that is taken is acknowledged again" if first and again else "nobody could register"
@@ -222,6 +227,13 @@ class NamesAreUnique:
         if twice:
             return Verdict.fail(
                 f"{len(twice)} of {plural(len(by_name), 'name')} registered twice, by {listed(next(iter(twice.values())))}",
+                **evidence,
+            )
+        if at_once < self.names and errors:
+            return Verdict.inconclusive(
+                f"{errors.total()} of {plural(sum(map(len, by_name.values())), 'registration')} of {plural(len(by_name), 'name')} "
+                f"through all instances at the same time ended in an error ({listed(errors)}), which "
+                "is neither yes nor no: what the database refuses as a duplicate is to be answered like a name that is taken",
                 **evidence,
             )
         if at_once < self.names:

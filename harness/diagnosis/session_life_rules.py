@@ -241,7 +241,7 @@ def cookie_without_flags(case: Case) -> Cause | None:
         evidence=tuple(evidence),
         against=tuple(against),
         remedy="where the cookie is set: HttpOnly, SameSite=Lax, and Secure over https (express-session: cookie: { httpOnly, "
-        "sameSite: 'lax', secure: 'auto' } with trust proxy)",
+        "sameSite: 'lax', secure: 'auto' } with trust proxy; Flask: SESSION_COOKIE_SAMESITE = 'Lax')",
         guide=_STEP_2,
     )
 

@@ -26,6 +26,10 @@ _STORE_NAMES = {"redis": "Redis", "postgres": "Postgres"}
 _STEP_2 = "Step 2: Configure Persistent Session Storage"
 
 
+_ALWAYS_KNOWN = 0.9
+"""Of the times a session was asked for where it began: with less, not even that instance knows it whenever it is asked."""
+
+
 def session_in_memory(case: Case) -> Cause | None:
     """Sessions that only the instance they began on knows, that leave no trace in the shared store, and die with it."""
     if not (case.sessions_lost or case.differs("session_store")):
@@ -60,9 +64,13 @@ def session_in_memory(case: Case) -> Cause | None:
             return None
         confidence = Confidence.POSSIBLE
         against.append("the session store could not be looked into: a secret for each instance looks the same")
+    known, asked = case.recognised(home=True)
+    several = case.apart and known < _ALWAYS_KNOWN * asked
     return Cause(
         id="session-in-memory",
-        sentence="sessions live in the memory of one instance",
+        sentence="sessions live in the memory of one process, and an instance has several"
+        if several
+        else "sessions live in the memory of one instance",
         confidence=confidence,
         evidence=tuple(evidence),
         against=tuple(against),
@@ -175,6 +183,14 @@ def secret_at_boot(case: Case) -> Cause | None:
     )
 
 
+_END_THE_SESSION = "delete the session in the store when somebody logs out; clearing the cookie is only manners"
+_NOWHERE_TO_END_IT = (
+    ". Where the cookie itself is the session (Flask, Rails, cookie-session, a JWT) there is nothing to delete: keep sessions on "
+    "the server, or a number with each person that is in the cookie too and that a logout raises"
+)
+"""Of a setup that does not say where sessions are: nobody could look."""
+
+
 def logout_cookie_only(case: Case) -> Cause | None:
     """A copy of the cookie works after the logout, also where the logout itself happened, and its session is there."""
     seen = _after_logout(case)
@@ -193,7 +209,7 @@ def logout_cookie_only(case: Case) -> Cause | None:
         sentence="logging out clears the cookie in the browser and leaves the session alive",
         confidence=Confidence.CERTAIN if sure else Confidence.LIKELY,
         evidence=tuple(evidence),
-        remedy="delete the session in the store when somebody logs out; clearing the cookie is only manners",
+        remedy=_END_THE_SESSION if counted is not None else f"{_END_THE_SESSION}{_NOWHERE_TO_END_IT}",
         guide=_STEP_2,
     )
 

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from harness.journeys import Journey, Judgement, MissingValueError, Reply, Step, compile_journeys, judge
 from harness.model import Answer, Outcome
-from harness.traffic.people import People, Visitor, text_of
+from harness.traffic.people import People, Visitor, given_with_a_record, text_of
 
 __all__ = ["Plan", "Question", "Walker"]
 
@@ -133,7 +133,7 @@ class Walker:
         visitor, values = self._visitor, dict[str, str]()
         record = self._record_for(journey)
         if record is not None:
-            values |= {"record": record, "text": text_of(record)}
+            values |= {"record": record, "text": text_of(record), **visitor.given.get(record, {})}
         good = True
         for number, step in enumerate(journey.steps, 1):
             question = self._question(journey, number, step, values)
@@ -154,6 +154,8 @@ class Walker:
             self.is_logged_in = False
         elif good and journey.name == _WRITE and record is not None:
             visitor.records.append(record)
+            names = given_with_a_record(self.plan.journeys)
+            visitor.given[record] = {name: values[name] for name in names if name in values}
 
     def _record_for(self, journey: Journey) -> str | None:
         if not any(_RECORD_NAMES.intersection(step.names) for step in journey.steps):

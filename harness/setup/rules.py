@@ -538,7 +538,6 @@ def _what_it_must_tell(name: str, key: Key, journey: Journey) -> Iterator[Mistak
 
 _PUT_RECORD = {
     "write": "put {record} into the form or path",
-    "read": "put {record} into the path",
     "remember": "put {record} into the form or path",
     "upload": 'put {text} into the file, such as files = { file = "{text}" }',
     "once": 'put {record} where the key is sent, such as headers = { Idempotency-Key = "{record}" }',

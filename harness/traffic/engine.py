@@ -17,7 +17,7 @@ from harness.clock import now
 from harness.journeys import Journey, MissingValueError, Reply
 from harness.model import Connection, Outcome
 from harness.traffic.ledger import Counts, Ledger
-from harness.traffic.people import People
+from harness.traffic.people import People, given_with_a_record
 from harness.traffic.plans import plan_journeys
 from harness.traffic.poller import Poller
 from harness.traffic.recorder import Recorder
@@ -73,6 +73,7 @@ class Engine:
         """`headers` go with every request. `contexts`: how TLS is made with the targets that speak it, by name. `most_in_flight`: beyond it requests are not sent, and recorded as that."""
         self.people = people
         self.plans = plan_journeys(journeys, headers)
+        self._given_names = given_with_a_record(journeys)
         self._loop = loop
         self._poller = Poller(loop)
         self._recorder = recorder
@@ -319,6 +320,9 @@ class Engine:
             self._settling = self._loop.call_later(_SETTLE_SECONDS, self.flush)
         if visit.record is not None and visit.step.journey == WRITE and end.judgement.outcome is Outcome.OK:
             visit.visitor.records.append(visit.record)
+            if self._given_names:
+                given = {name: visit.extras[name] for name in self._given_names if name in visit.extras}
+                visit.visitor.given[visit.record] = given
         visit.origin.in_flight -= 1
         visit.on_end(visit, end)
 

@@ -9,19 +9,21 @@ from __future__ import annotations
 import hashlib
 import html
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from urllib.parse import quote, quote_plus, unquote
 
 from harness import clock
+from harness.journeys import Journey
 from harness.traffic.cookies import CookieJar
 
-__all__ = ["People", "Person", "Visitor", "text_of", "without_secrets"]
+__all__ = ["People", "Person", "Visitor", "given_with_a_record", "text_of", "without_secrets"]
 
 _HOME = "@example.org"
 _HOME_BYTES = _HOME.encode()
 _LOCAL_LENGTH = 17
+_WRITE = "write"
 _PASSWORD = re.compile(r"Pw-[0-9a-f]{5,24}")
 """Anybody's: all have one shape, and a page may name somebody else's. Also where it was cut."""
 _SHORTEST_SECRET = 8
@@ -31,6 +33,14 @@ _SHORTEST_SECRET = 8
 def text_of(record: str) -> str:
     """The text written under this record: it follows from the record, so whoever reads knows what to expect."""
     return "written " + hashlib.blake2b(record.encode(), digest_size=8).hexdigest()
+
+
+def given_with_a_record(journeys: Mapping[str, Journey]) -> frozenset[str]:
+    """The values that belong to the record that was written and not to the person: what `write` takes, and no other journey, such
+    as the id that the application chose for it."""
+    takes = {name: {key for step in journey.steps for key in step.take} for name, journey in journeys.items()}
+    elsewhere = {key for name, keys in takes.items() if name != _WRITE for key in keys}
+    return frozenset(takes.get(_WRITE, set()) - elsewhere)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +70,8 @@ class Visitor:
     values: dict[str, str] = field(repr=False)
     """The person's placeholders and everything taken so far."""
     records: list[str] = field(default_factory=list)
+    given: dict[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
+    """What was given with each record when it was written, by record: whoever reads an old one needs that one's."""
     address_from: str = ""
     """The address of this machine that connections of its own come from; empty for any."""
 
@@ -119,7 +131,7 @@ class People:
         copies = []
         for original in visitors:
             copy = self._admit(original.person, known_as=original.known_as)
-            copy.records = list(original.records)
+            copy.records, copy.given = list(original.records), dict(original.given)
             if cookies:
                 copy.jar = original.jar.copy(without=without)
                 copy.values = dict(original.values)

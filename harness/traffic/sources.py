@@ -311,4 +311,4 @@ def _with_record(
             plan = engine.plans.get(WRITE, plan)
     if record is None:
         record = engine.new_record()
-    return plan, record, {"record": record, "text": text_of(record), **values}
+    return plan, record, {"record": record, "text": text_of(record), **visitor.given.get(record, {}), **values}
