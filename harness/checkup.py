@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness.cluster import Cluster
 from harness.doctor import examine
@@ -18,7 +19,7 @@ from harness.errors import BadInput, HarnessError
 from harness.layouts import Choice
 from harness.model import Look
 from harness.reporting import View
-from harness.setup import Environment, Setup
+from harness.setup import Environment, Setup, Traffic
 from harness.standing import Standing, standing
 from harness.traffic.upstream import UPSTREAM_HEADER
 from harness.trying import as_lines, ask_once, chosen, context_for, journeys_of, try_journeys, where_to_try
@@ -113,6 +114,7 @@ def _journeys(setup: Setup, stands: Standing, seed: int) -> Part:
         context=context,
         timeout_seconds=setup.traffic.timeout_seconds,
         seed=seed,
+        headers=setup.traffic.headers,
     ):
         steps += 1
         if not step.ok:
@@ -130,9 +132,7 @@ def _journeys(setup: Setup, stands: Standing, seed: int) -> Part:
 
 def _identity(setup: Setup, stands: Standing, seed: int) -> Part:  # noqa: ARG001 - all parts are looked at alike
     cluster, app = stands.cluster, setup.app
-    heads = _asked_through_balancer(
-        cluster, app.health, times=_ASKED_EACH * app.instances, timeout=setup.traffic.timeout_seconds
-    )
+    heads = _asked_through_balancer(cluster, app.health, times=_ASKED_EACH * app.instances, traffic=setup.traffic)
     if not heads:
         return Part(
             what="identity",
@@ -167,13 +167,20 @@ def _identity(setup: Setup, stands: Standing, seed: int) -> Part:  # noqa: ARG00
     return Part(what="identity", ok=True, told=f"{app.instance_header} tells who answered: {_counted(said)}")
 
 
-def _asked_through_balancer(cluster: Cluster, path: str, *, times: int, timeout: float) -> Sequence[Mapping[str, str]]:
+def _asked_through_balancer(
+    cluster: Cluster, path: str, *, times: int, traffic: Traffic
+) -> Sequence[Mapping[str, str]]:
     """The headers of so many answers."""
     layout = cluster.layout
     host, port = layout.entrance
     secure = layout.balancer.secure
     context = None if secure is None else context_for("https", secure.authority)
-    replies = (ask_once(path, host=host, port=port, context=context, timeout_seconds=timeout) for _ in range(times))
+    how: dict[str, Any] = {
+        "context": context,
+        "timeout_seconds": traffic.timeout_seconds,
+        "headers": traffic.headers,
+    }
+    replies = (ask_once(path, host=host, port=port, **how) for _ in range(times))
     return [reply.headers for reply in replies if reply is not None]
 
 

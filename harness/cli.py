@@ -777,7 +777,13 @@ def _journey(arguments: argparse.Namespace) -> int:
             print(*declared_lines(journeys, names), sep="\n")
         return 0
     seed = _seed(arguments.seed)
-    how = {"journeys": journeys, "names": names, "timeout_seconds": setup.traffic.timeout_seconds, "seed": seed}
+    how = {
+        "journeys": journeys,
+        "names": names,
+        "timeout_seconds": setup.traffic.timeout_seconds,
+        "seed": seed,
+        "headers": setup.traffic.headers,
+    }
     if arguments.host is not None:
         site = site_of(arguments.host, takes_path=False)
         context = context_for(site.scheme, arguments.ca)

@@ -133,7 +133,7 @@ class Cluster:
         value: Mapping[str, Any] = {}
         error = ""
         try:
-            answer = _ask(instance.address, path)
+            answer = _ask(instance.address, path, headers=self.setup.traffic.headers)
             status = answer.status_code
             value = _facts_of(answer)
             if self.setup.app.instance_header is not None:
@@ -159,7 +159,7 @@ class Cluster:
     def page(self, instance: Instance, path: str) -> str:
         """One page, asked of one instance directly. Raises NothingTested: it does not come."""
         try:
-            answer = _ask(instance.address, path)
+            answer = _ask(instance.address, path, headers=self.setup.traffic.headers)
         except requests.RequestException as problem:
             raise NothingTested(f"{instance.name} did not give {path}: {type(problem).__name__}") from problem
         if answer.status_code >= 300:
@@ -168,7 +168,9 @@ class Cluster:
 
     def look_at_idle_connections(self, *, watched_seconds: float) -> None:
         """Ask every instance its health path on a connection that is kept, and see whether it ends that within this time."""
-        for look in self._on_all(lambda instance: _watch_idle(instance, self.setup.app.health, watched_seconds)):
+        for look in self._on_all(
+            lambda instance: _watch_idle(instance, self.setup.app.health, watched_seconds, self.setup.traffic.headers)
+        ):
             self.record(look)
 
     def count_sessions(self) -> int | None:
@@ -503,12 +505,12 @@ class Cluster:
     def _wait_answering(self) -> None:
         """Ready is the application's word; between scenarios a real page must be served as well."""
         page = self.setup.entry_page
-
+        headers = self.setup.traffic.headers
         secure = self.layout.balancer.secure
 
         def answers(address: str, authority: Path | None) -> bool:
             try:
-                return _ask(address, page, authority=authority).status_code < 500
+                return _ask(address, page, headers=headers, authority=authority).status_code < 500
             except requests.RequestException:
                 return False
 
@@ -877,7 +879,7 @@ def _first_failure(futures: Sequence[Future[None]]) -> None:
         future.result()
 
 
-def _ask(address: str, path: str, *, authority: Path | None = None) -> requests.Response:
+def _ask(address: str, path: str, *, headers: Mapping[str, str], authority: Path | None = None) -> requests.Response:
     """One request to an instance itself (or to the balancer), redirects not followed. Raises requests.RequestException.
 
     `authority`: TLS is spoken, and this certificate must have signed for who answers.
@@ -889,11 +891,11 @@ def _ask(address: str, path: str, *, authority: Path | None = None) -> requests.
             timeout=_LOOK_TIMEOUT_SECONDS,
             verify=True if authority is None else str(authority),
             allow_redirects=False,
-            headers={"Connection": "close"},
+            headers={**headers, "Connection": "close"},
         )
 
 
-def _watch_idle(instance: Instance, path: str, watched_seconds: float) -> Look:
+def _watch_idle(instance: Instance, path: str, watched_seconds: float, headers: Mapping[str, str]) -> Look:
     """What becomes of a connection that nothing is sent on any more. `ended_seconds`: since the answer; None: it was kept."""
     host, port = instance.target
     connection = HTTPConnection(host, port, timeout=_LOOK_TIMEOUT_SECONDS)
@@ -903,7 +905,7 @@ def _watch_idle(instance: Instance, path: str, watched_seconds: float) -> Look:
     says_so = False
     error = ""
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers=dict(headers))
         answer = connection.getresponse()
         status = answer.status
         wire, says_so = connection.sock, answer.will_close

@@ -90,7 +90,7 @@ class Stopping:
             NothingTested: nobody could be connected to a stream.
             NodeNeverReady: one did not come back.
         """
-        app = self._cluster.setup.app
+        app, headers = self._cluster.setup.app, self._cluster.setup.traffic.headers
         with ExitStack() as stack:
             work = stack.enter_context(ExitStack())
             work.enter_context(self._visitors.longest_requests_at(loaded, per_second=_SLOW_PER_SECOND))
@@ -100,9 +100,9 @@ class Stopping:
             listeners: list[Listener | EventListener] = []
             for _ in range(_STREAMS):
                 if app.websocket is not None:
-                    listeners.append(stack.enter_context(Listener(loaded.target, app.websocket.path)))
+                    listeners.append(stack.enter_context(Listener(loaded.target, app.websocket.path, headers=headers)))
                 if app.events is not None:
-                    listeners.append(stack.enter_context(EventListener(loaded.target, app.events)))
+                    listeners.append(stack.enter_context(EventListener(loaded.target, app.events, headers=headers)))
             stops: list[Callable[[], None]] = [lambda: self._stop(watched, then=watch.end)]
             if listeners or app.longest_seconds is not None:
                 stops.append(lambda: self._stop(loaded, then=lambda: self._look_at_streams(loaded, listeners)))
@@ -234,7 +234,7 @@ class _Watch:
         status: int | None = None
         closes = False
         error = ""
-        wish = {"Connection": "close"} if number is None else {}
+        wish = {**self._cluster.setup.traffic.headers, **({"Connection": "close"} if number is None else {})}
         try:
             if connection.sock is None:
                 connection.connect()

@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, replace
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from random import Random
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from harness import clock
@@ -40,6 +41,7 @@ __all__ = [
     "where_to_try",
 ]
 
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _MOST_BYTES = 1 << 20
 _SHOWN_CHARACTERS = 300
 _LAST = ("logout",)
@@ -52,6 +54,17 @@ _NEWCOMER = ("detour",)
 """What begins with somebody who is not logged in."""
 _HIDDEN = re.compile(r"<input\b[^>]{0,2000}\btype\s*=\s*[\"']?hidden\b[^>]{0,2000}>", re.IGNORECASE)
 _NAME = re.compile(r"\bname\s*=\s*[\"']?([^\s\"'>]{1,100})", re.IGNORECASE)
+
+
+class _Site(NamedTuple):
+    """Who is asked, and how."""
+
+    host: str
+    port: int
+    context: ssl.SSLContext | None
+    timeout_seconds: float
+    headers: Mapping[str, str]
+    """They go with every request."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,9 +144,11 @@ def try_journeys(
     context: ssl.SSLContext | None,
     timeout_seconds: float,
     seed: int,
+    headers: Mapping[str, str] = NO_HEADERS,
 ) -> Iterator[Tried]:
     """Go through these journeys as one new person, each step on a connection of its own. Ends a journey at its first step
-    that is not as declared. `context`: how TLS is made; None for plain http."""
+    that is not as declared. `context`: how TLS is made; None for plain http. `headers` go with every request."""
+    site = _Site(host, port, context, timeout_seconds, headers)
     (visitor,) = People(seed).arrive(1)
     redactor = Redactor([visitor.person.password])
     jar = CookieJar(now=clock.wall)
@@ -157,10 +172,7 @@ def try_journeys(
                 jar,
                 redactor,
                 place=(name, number, len(steps)),
-                host=host,
-                port=port,
-                context=context,
-                timeout_seconds=timeout_seconds,
+                site=site,
                 page=page,
             )
             values.update(fresh)
@@ -193,10 +205,7 @@ def _one(
     redactor: Redactor,
     *,
     place: tuple[str, int, int],
-    host: str,
-    port: int,
-    context: ssl.SSLContext | None,
-    timeout_seconds: float,
+    site: _Site,
     page: str,
 ) -> tuple[Tried, Reply | None, dict[str, str]]:
     name, number, of = place
@@ -222,7 +231,7 @@ def _one(
     body = redactor(request.body.decode("utf-8", "replace"))
     began = clock.now()
     try:
-        reply = _ask(request, jar, host=host, port=port, context=context, timeout_seconds=timeout_seconds)
+        reply = _ask(request, jar, site)
     except (OSError, HTTPException) as problem:
         words = str(problem) or type(problem).__name__
         return Tried(**given, **(nothing | {"sent": body}), detail=f"no answer: {words}"), None, {}
@@ -246,20 +255,23 @@ def _one(
         detail=_short(redactor(judgement.detail)) if judgement.error is not None else "",
         taken={key: len(value) for key, value in taken.items()},
         missing=missing,
-        hints=tuple(_hints(step, reply, ok=ok, page=page, secure=context is not None)),
+        hints=tuple(_hints(step, reply, ok=ok, page=page, secure=site.context is not None)),
     )
     return tried, reply, taken
 
 
-def _ask(
-    request: Request, jar: CookieJar, *, host: str, port: int, context: ssl.SSLContext | None, timeout_seconds: float
-) -> Reply:
+def _ask(request: Request, jar: CookieJar, site: _Site) -> Reply:
+    host, port, context, timeout_seconds, always = site
     connection = (
         HTTPConnection(host, port, timeout=timeout_seconds)
         if context is None
         else HTTPSConnection(host, port, timeout=timeout_seconds, context=context)
     )
-    headers = {"User-Agent": "harness", "Connection": "close", **dict(request.headers)}
+    # A step's own outranks what goes with every request, whatever case it is written in.
+    own = {name.lower() for name, _ in request.headers}
+    headers = {"User-Agent": "harness", "Connection": "close"}
+    headers |= {name: value for name, value in always.items() if name.lower() not in own}
+    headers |= dict(request.headers)
     if jar.cookies:
         headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in jar.cookies.items())
     try:
@@ -277,17 +289,20 @@ def _ask(
 
 
 def ask_once(
-    path: str, *, host: str, port: int, context: ssl.SSLContext | None, timeout_seconds: float
+    path: str,
+    *,
+    host: str,
+    port: int,
+    context: ssl.SSLContext | None,
+    timeout_seconds: float,
+    headers: Mapping[str, str] = NO_HEADERS,
 ) -> Reply | None:
     """One GET by nobody in particular. None: there was no answer."""
     try:
         return _ask(
             Request("GET", path, (), b""),
             CookieJar(now=clock.wall),
-            host=host,
-            port=port,
-            context=context,
-            timeout_seconds=timeout_seconds,
+            _Site(host, port, context, timeout_seconds, headers),
         )
     except (OSError, HTTPException):
         return None
@@ -298,7 +313,7 @@ def _hints(step: Step, reply: Reply, *, ok: bool, page: str, secure: bool) -> It
     if not secure and any("secure" in _attributes(line).lower().split("; ") for line in reply.set_cookies):
         yield (
             "a cookie is Secure, and a browser would not send it over plain http; here it is sent all the same. An application "
-            'that wants to be told of https: headers = { X-Forwarded-Proto = "https" }'
+            'that wants to be told of https: in [traffic], headers = { X-Forwarded-Proto = "https" }'
         )
     if ok:
         return
@@ -320,7 +335,10 @@ def _hints(step: Step, reply: Reply, *, ok: bool, page: str, secure: bool) -> It
             "together; raise it in app.env"
         )
     if reply.status in (301, 302, 307, 308) and str(reply.header("location") or "").startswith("https://"):
-        yield "it is sent to https: try https://, or have the application believe X-Forwarded-Proto from the balancer"
+        yield (
+            "it is sent to https: try https://, or tell the application that it is https already: in [traffic], "
+            'headers = { X-Forwarded-Proto = "https" }'
+        )
     if reply.status == 200 and step.method == "POST":
         yield "a form that is shown again with status 200 is how many applications refuse: expect says what a success looks like"
 

@@ -189,6 +189,7 @@ class Verification:
             names=names,
             timeout_seconds=setup.traffic.timeout_seconds,
             seed=self._seed,
+            headers=setup.traffic.headers,
             secure={} if (secure := cluster.layout.balancer.secure) is None else {"balancer": secure.authority},
             version_header=setup.app.version_header,
             instance_header=setup.app.instance_header,

@@ -272,6 +272,7 @@ def _traffic(wanted: Watch, journal: Journal, secure: Mapping[str, Path]) -> Ite
         names={},
         timeout_seconds=_timeout(wanted),
         seed=wanted.seed,
+        headers=None if setup is None else setup.traffic.headers,
         secure=secure,
         version_header=None if setup is None else setup.app.version_header,
         instance_header=None if setup is None else setup.app.instance_header,

@@ -25,7 +25,16 @@ PLACEHOLDERS = ("user.email", "user.password", "user.name", "record", "text")
 _STEP_KEYS = (*METHODS, "form", "json", "files", "headers", "take", *RULES)
 _MATCH_KEYS = ("status", "location", "contains", "absent")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_OURS = ("host", "connection", "content-length", "transfer-encoding", "cookie", "accept-encoding")
+_OURS = (
+    "host",
+    "connection",
+    "content-length",
+    "transfer-encoding",
+    "cookie",
+    "accept-encoding",
+    "expect",
+    "upgrade",
+)
 
 
 def compile_journeys(declared: Mapping[str, Any], *, values: Collection[str] = ()) -> Mapping[str, Journey]:

@@ -258,7 +258,7 @@ def _instance(
             env=env,
             container_port=app_port,
             port=port,
-            is_ready=lambda: answers_well(*where(), app.ready_path),
+            is_ready=lambda: answers_well(*where(), app.ready_path, headers=setup.traffic.headers),
             ready_within_seconds=app.ready_within_seconds,
             # The project says itself how it is stopped, unless the setup does.
             stop_signal=Signals[app.stop_signal] if "stop_signal" in app.model_fields_set else None,
@@ -269,7 +269,9 @@ def _instance(
 
     def introduced_as() -> str:
         """How it calls itself in the header that the setup names for that."""
-        return _header(*where(), app.health, app.instance_header) if app.instance_header is not None else ""
+        if app.instance_header is None:
+            return ""
+        return _header(*where(), app.health, app.instance_header, headers=setup.traffic.headers)
 
     node = platform.adopt(
         first, service=place.service, number=place.number, next_spec=second, introduced_as=introduced_as
@@ -304,11 +306,11 @@ def _refuse_unreachable(node: ComposeNode) -> None:
         ) from problem
 
 
-def _header(host: str, port: int, path: str, name: str) -> str:
+def _header(host: str, port: int, path: str, name: str, *, headers: Mapping[str, str]) -> str:
     """How an instance calls itself in this header of its answers; empty when it does not."""
     connection = HTTPConnection(host, port, timeout=_ANSWER_SECONDS)
     try:
-        connection.request("GET", path, headers={"Connection": "close"})
+        connection.request("GET", path, headers={**headers, "Connection": "close"})
         return connection.getresponse().headers.get(name, "")
     except (OSError, HTTPException):
         return ""

@@ -126,6 +126,7 @@ def _balancer(
             admin_port=ports.take(),
             upstreams=upstreams,
             health=setup.app.health,
+            check_headers=setup.traffic.headers,
             resolves=resolves,
             secure=secure,
         )

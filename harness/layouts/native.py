@@ -150,6 +150,7 @@ def _balancer(
         port=port,
         upstreams=upstreams,
         health=setup.app.health,
+        check_headers=setup.traffic.headers,
         secure=secure,
         standby=standby,
     )

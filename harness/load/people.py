@@ -37,6 +37,8 @@ class Plan:
     """What people take the site to be called; empty: as the address they are sent to."""
     authority: str = ""
     """The certificate (PEM) that must have signed for the site where it answers https; empty: certificates are not checked."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """They go with every request."""
 
     def declared(self) -> dict[str, Any]:
         """Plain JSON-ready data; no secret is in it."""
@@ -46,6 +48,7 @@ class Plan:
             "timeout_seconds": self.timeout_seconds,
             "host_header": self.host_header,
             "authority": self.authority,
+            "headers": dict(self.headers),
         }
 
     @classmethod
@@ -57,6 +60,7 @@ class Plan:
             timeout_seconds=float(plain["timeout_seconds"]),
             host_header=str(plain["host_header"]),
             authority=str(plain.get("authority", "")),  # plans that were written before there was TLS have none
+            headers=dict(plain.get("headers", {})),
         )
 
 
@@ -165,13 +169,17 @@ class Walker:
 
     def _question(self, journey: Journey, number: int, step: Step, values: dict[str, str]) -> Question:
         which = f"{journey.name} {number}" if len(journey.steps) > 1 else journey.name
-        visitor, path, headers, body, problem = self._visitor, step.path.text, {"User-Agent": _AGENT}, b"", ""
+        visitor, path, body, problem = self._visitor, step.path.text, b"", ""
+        headers = {"User-Agent": _AGENT, **self.plan.headers}
         try:
             request = step.request({**visitor.values, **values})
         except MissingValueError as missing:
             problem = str(missing)
         else:
             path, body = request.path, request.body
+            # A step's own outranks what goes with every request, whatever case it is written in.
+            own = {header.lower() for header, _ in request.headers}
+            headers = {header: value for header, value in headers.items() if header.lower() not in own}
             headers |= dict(request.headers)
             if self.plan.host_header:
                 headers["Host"] = self.plan.host_header

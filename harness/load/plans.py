@@ -34,6 +34,7 @@ def plan_of(setup: Setup) -> Plan:
         journeys=compile_journeys({name: declared[name] for name in ("register", "login", *shares)}),
         shares=shares,
         timeout_seconds=setup.traffic.timeout_seconds,
+        headers=setup.traffic.headers,
     )
 
 

@@ -59,7 +59,7 @@ def instance_spec(
         directory=directory,
         host=host,
         port=port,
-        is_ready=lambda: answers_well(host, port, app.ready_path),
+        is_ready=lambda: answers_well(host, port, app.ready_path, headers=setup.traffic.headers),
         ready_within_seconds=app.ready_within_seconds,
         stop_signal=Signals[app.stop_signal],
         stop_within_seconds=app.stop_within_seconds,
@@ -98,7 +98,7 @@ def instance_container(
         container_port=app.port,
         port=port,
         address=address,
-        is_ready=lambda: answers_well("127.0.0.1", port, app.ready_path),
+        is_ready=lambda: answers_well("127.0.0.1", port, app.ready_path, headers=setup.traffic.headers),
         ready_within_seconds=app.ready_within_seconds,
         # An image says itself how it is stopped, unless the setup does.
         stop_signal=Signals[app.stop_signal] if "stop_signal" in app.model_fields_set else None,

@@ -1026,6 +1026,11 @@ class Traffic(_Table):
         default=20, description="How many people browse at once, each with cookies of their own."
     )
     timeout_seconds: Seconds = Field(default=5.0, description="How long a visitor waits for a complete answer.")
+    headers: Texts = Field(
+        default_factory=dict,
+        description="Headers that go with every request, of people and of the harness's own questions. They hold no placeholders.",
+        examples=[{"X-Forwarded-Proto": "https"}],
+    )
 
 
 class Promises(_Table):

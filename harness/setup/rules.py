@@ -38,7 +38,20 @@ __all__ = ["mistakes_between"]
 _ENV_NAME = re.compile(r"[^=\0\s]+")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _TAKEN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
-_HEADERS_OF_THE_TRAFFIC = ("host", "connection", "content-length", "transfer-encoding", "cookie", "accept-encoding")
+_HEADERS_OF_THE_TRAFFIC = (
+    "host",
+    "connection",
+    "content-length",
+    "transfer-encoding",
+    "cookie",
+    "accept-encoding",
+    "expect",
+    "upgrade",
+)
+_HEADERS_OF_A_BODY = ("content-type", "content-encoding")
+_HEADERS_OF_THE_BALANCER = "x-harness-"
+# What may stand in a header without a doubt how it is sent: visible ASCII, and blanks within.
+_HEADER_VALUE = re.compile(r"(?:[!-~](?:[\t -~]*[!-~])?)?")
 _OF_A_RECORD = ("record", "text")
 _RECORD_IN_WORDS = f"{', '.join(RECORD_JOURNEYS[:-1])} and {RECORD_JOURNEYS[-1]}"
 # What is got back or seen must have been put there by another journey of the same setup.
@@ -73,6 +86,7 @@ def mistakes_between(setup: Setup, *, known_promises: Collection[str] | None) ->
     yield from _websocket(setup)
     yield from _session_store(setup)
     yield from _compose(setup)
+    yield from _headers_always(setup.traffic.headers)
     yield from _journeys(setup.journey)
     yield from _waived(setup.promises.waived, known_promises)
 
@@ -382,6 +396,37 @@ def _header(key: Key, header: str, value: str) -> Iterator[Mistake]:
         yield Mistake(key, f"is set by the harness (got {seen(value)}): leave it out")
     if re.search(r"[\r\n\0]", value):
         yield Mistake(key, f"has more than one line (got {seen(value)}): a header is one line")
+
+
+def _headers_always(headers: Mapping[str, str]) -> Iterator[Mistake]:
+    """What goes with every request: whoever asks, and whatever is asked, it must fit."""
+    met: dict[str, str] = {}
+    for header, value in headers.items():
+        key: Key = ("traffic", "headers", header)
+        name = header.lower()
+        if name == "host":
+            yield Mistake(
+                key,
+                f"is the address that is asked (got {seen(value)}): have the application accept 127.0.0.1 and localhost, such "
+                "as by ALLOWED_HOSTS in app.env",
+            )
+        elif wrong := list(_header(key, header, value)):
+            yield from wrong
+        elif name in _HEADERS_OF_A_BODY:
+            yield Mistake(
+                key, f"says what a body is (got {seen(value)}): write it into headers of the step that sends one"
+            )
+        elif name.startswith(_HEADERS_OF_THE_BALANCER):
+            yield Mistake(key, f"is a name of the harness's own (got {seen(header)}): take another name")
+        elif not _HEADER_VALUE.fullmatch(value):
+            yield Mistake(
+                key,
+                f"must be plain text, without blanks around it (got {seen(value)}): servers do not agree on how anything "
+                "else is read",
+            )
+        elif name in met:
+            yield Mistake(key, f"is the same header as {met[name]} (got {seen(value)}): keep one")
+        met.setdefault(name, header)
 
 
 def _take(key: Key, name: str, take: Take) -> Iterator[Mistake]:
