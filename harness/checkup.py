@@ -23,6 +23,7 @@ from harness.setup import Environment, Setup, Traffic
 from harness.standing import Standing, standing
 from harness.traffic.upstream import UPSTREAM_HEADER
 from harness.trying import as_lines, ask_once, chosen, context_for, journeys_of, try_journeys, where_to_try
+from harness.visitors import people_of
 
 __all__ = ["Part", "check_up"]
 
@@ -115,6 +116,7 @@ def _journeys(setup: Setup, stands: Standing, seed: int) -> Part:
         timeout_seconds=setup.traffic.timeout_seconds,
         seed=seed,
         headers=setup.traffic.headers,
+        people=people_of(setup),
     ):
         steps += 1
         if not step.ok:

@@ -758,6 +758,7 @@ def _journey(arguments: argparse.Namespace) -> int:
     from harness.reporting import choose_view
     from harness.standing import standing
     from harness.trying import chosen, context_for, declared_lines, journeys_of, where_to_try
+    from harness.visitors import people_of
     from harness.watching import site_of
 
     wishes = _wishes(arguments)
@@ -783,6 +784,7 @@ def _journey(arguments: argparse.Namespace) -> int:
         "timeout_seconds": setup.traffic.timeout_seconds,
         "seed": seed,
         "headers": setup.traffic.headers,
+        "people": people_of(setup),
     }
     if arguments.host is not None:
         site = site_of(arguments.host, takes_path=False)

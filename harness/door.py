@@ -18,7 +18,7 @@ from harness.errors import BadInput, HarnessError
 from harness.layouts import Choice, adapt, choose, missing, undeclared
 from harness.promises import CATALOGUE, matching, why_left_out
 from harness.reporting import QuietView, RunResult, View, append_summary
-from harness.setup import Environment, Setup, load_setup, parse_override, read_environment
+from harness.setup import Environment, Setup, know_people, load_setup, parse_override, read_environment
 from harness.verification import Verification
 from harness.waiting import set_patience
 
@@ -281,7 +281,8 @@ def read_setup(wishes: Wishes) -> tuple[Setup, Environment]:
     if wishes.instances is not None:
         overrides["app.instances"] = wishes.instances
     overrides |= _of_compose(wishes)
-    return load_setup(path, overrides=overrides, known_promises=tuple(CATALOGUE)), environment
+    setup = load_setup(path, overrides=overrides, known_promises=tuple(CATALOGUE))
+    return know_people(setup, environment), environment
 
 
 def read_wishes(wishes: Wishes) -> tuple[Setup, Choice, Environment]:

@@ -26,7 +26,7 @@ from harness.reporting import Redactor
 from harness.reporting.text import without_controls
 from harness.setup import JOURNEYS, Setup
 from harness.traffic.cookies import CookieJar
-from harness.traffic.people import People, text_of
+from harness.traffic.people import People, Person, text_of
 
 __all__ = [
     "Tried",
@@ -145,11 +145,13 @@ def try_journeys(
     timeout_seconds: float,
     seed: int,
     headers: Mapping[str, str] = NO_HEADERS,
+    people: Sequence[Person] = (),
 ) -> Iterator[Tried]:
-    """Go through these journeys as one new person, each step on a connection of its own. Ends a journey at its first step
-    that is not as declared. `context`: how TLS is made; None for plain http. `headers` go with every request."""
+    """Go through these journeys as one person, each step on a connection of its own: a new one, or the first of those who are
+    given. Ends a journey at its first step that is not as declared. `context`: how TLS is made; None for plain http. `headers` go
+    with every request."""
     site = _Site(host, port, context, timeout_seconds, headers)
-    (visitor,) = People(seed).arrive(1)
+    (visitor,) = People(seed, people).arrive(1)
     redactor = Redactor([visitor.person.password])
     jar = CookieJar(now=clock.wall)
     random = Random(f"{seed}/records")  # noqa: S311 - must repeat with the seed

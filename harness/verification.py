@@ -39,7 +39,7 @@ from harness.reporting import (
 from harness.scene import Scene
 from harness.setup import Environment, Setup
 from harness.traffic import Journal, Traffic, read_history, read_journal
-from harness.visitors import LONG_DOWNLOAD, SLOW, Visitors
+from harness.visitors import LONG_DOWNLOAD, SLOW, Visitors, passwords_of, people_of
 from harness.workspace import Workspace, sweep
 
 __all__ = ["Story", "Verification"]
@@ -118,6 +118,7 @@ class Verification:
                     reports=self._reports, name=self._setup.name, seed=self._seed, cache=self._environment.cache
                 )
             )
+            self._hide(passwords_of(self._setup))
             self._view.begin(self.header)
             self._began = clock.now()
             journal = self.workspace.results / "history.jsonl"
@@ -190,6 +191,7 @@ class Verification:
             timeout_seconds=setup.traffic.timeout_seconds,
             seed=self._seed,
             headers=setup.traffic.headers,
+            people=people_of(setup),
             secure={} if (secure := cluster.layout.balancer.secure) is None else {"balancer": secure.authority},
             version_header=setup.app.version_header,
             instance_header=setup.app.instance_header,

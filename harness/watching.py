@@ -30,7 +30,7 @@ from harness.setup import Environment, Setup
 from harness.standing import folders
 from harness.traffic import Journal, Stream, Task, Traffic, read_history
 from harness.trying import context_for, journeys_of
-from harness.visitors import BALANCER, BROWSE
+from harness.visitors import BALANCER, BROWSE, passwords_of, people_of
 from harness.workspace import Workspace
 
 __all__ = ["MOST_PER_SECOND", "Site", "Watch", "site_of", "watch"]
@@ -142,6 +142,7 @@ def watch(wanted: Watch, *, environment: Environment, say: Callable[[str], None]
     secure = _authority(wanted)
     name = str(wanted.site).partition("://")[2]
     with folders(name=name, environment=environment, seed=wanted.seed, reports=wanted.reports) as (workspace, redactor):
+        redactor.add(*passwords_of(wanted.setup))
         began, started = clock.now(), clock.wall().isoformat(timespec="seconds")
         told = _Told()
         interrupted: KeyboardInterrupt | None = None
@@ -241,8 +242,8 @@ def _how(told: _Told) -> str:
 def _arrive(wanted: Watch, traffic: Traffic) -> list[str]:
     """The people who will browse, logged in where the site has a log-in. Raises BadInput: none of them can."""
     if wanted.setup is None:
-        return traffic.new_visitors(_STRANGERS)
-    people = traffic.new_visitors(_PEOPLE)
+        return traffic.new_visitors(_STRANGERS, strangers=True)
+    people = traffic.new_visitors(traffic.at_most(_PEOPLE))
     traffic.perform([Task(visitor=each, journey="register", stream="arrive") for each in people])
     results = traffic.perform([Task(visitor=each, journey="login", stream="arrive") for each in people])
     if not any(each.answer in (Answer.DONE, Answer.RECOGNISED) for each in results):
@@ -274,6 +275,7 @@ def _traffic(wanted: Watch, journal: Journal, secure: Mapping[str, Path]) -> Ite
         seed=wanted.seed,
         headers=None if setup is None else setup.traffic.headers,
         secure=secure,
+        people=() if setup is None else people_of(setup),
         version_header=None if setup is None else setup.app.version_header,
         instance_header=None if setup is None else setup.app.instance_header,
     ) as traffic:

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from harness.journeys import Journey, Judgement, MissingValueError, Reply, Step, compile_journeys, judge
 from harness.model import Answer, Outcome
-from harness.traffic.people import People, Visitor, text_of
+from harness.traffic.people import People, Person, Visitor, text_of
 
 __all__ = ["Plan", "Question", "Walker"]
 
@@ -39,9 +39,13 @@ class Plan:
     """The certificate (PEM) that must have signed for the site where it answers https; empty: certificates are not checked."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """They go with every request."""
+    people: tuple[Person, ...] = ()
+    """Those who are given, and log in without having registered; nobody: new ones register."""
+    setup: str = ""
+    """The setup file in which they are found, where they are not told."""
 
     def declared(self) -> dict[str, Any]:
-        """Plain JSON-ready data; no secret is in it."""
+        """Plain JSON-ready data; no secret is in it, and so of people who are given only where they are found."""
         return {
             "journeys": {name: journey.declared() for name, journey in self.journeys.items()},
             "shares": dict(self.shares),
@@ -49,7 +53,13 @@ class Plan:
             "host_header": self.host_header,
             "authority": self.authority,
             "headers": dict(self.headers),
+            "setup": self.setup if self.people else "",
         }
+
+    def declared_with_people(self) -> dict[str, Any]:
+        """The same, and who they are, with their passwords: for whoever plays them."""
+        people = [{"email": each.email, "password": each.password, "name": each.name} for each in self.people]
+        return {**self.declared(), "setup": "", "people": people}
 
     @classmethod
     def from_declared(cls, plain: Mapping[str, Any]) -> Self:
@@ -61,6 +71,8 @@ class Plan:
             host_header=str(plain["host_header"]),
             authority=str(plain.get("authority", "")),  # plans that were written before there was TLS have none
             headers=dict(plain.get("headers", {})),
+            people=tuple(Person(**person) for person in plain.get("people", ())),
+            setup=str(plain.get("setup", "")),
         )
 
 
@@ -103,6 +115,7 @@ class Walker:
 
     def __post_init__(self) -> None:
         (self._visitor,) = self.people.arrive(1)
+        self.is_registered = self.is_registered or bool(self.plan.people)
 
     def next(self) -> Iterator[Question]:
         """The requests of the next thing this person does. An answer that was not good ends it."""

@@ -20,6 +20,7 @@ from harness.setup.checklists import (
     sign_offs_text,
 )
 from harness.setup.environment import Environment, read_environment
+from harness.setup.given import know_people
 from harness.setup.models import (
     JOURNEYS,
     App,
@@ -41,6 +42,8 @@ from harness.setup.models import (
     Take,
     Tls,
     Traffic,
+    User,
+    Users,
     WebSocket,
 )
 from harness.setup.parser import load_setup, parse_override, parse_setup
@@ -75,8 +78,11 @@ __all__ = [
     "Take",
     "Tls",
     "Traffic",
+    "User",
+    "Users",
     "WebSocket",
     "expand",
+    "know_people",
     "load_checklist",
     "load_setup",
     "load_sign_offs",

@@ -49,6 +49,8 @@ __all__ = [
     "Take",
     "Tls",
     "Traffic",
+    "User",
+    "Users",
     "WebSocket",
 ]
 
@@ -147,6 +149,17 @@ Port = Annotated[int, Between(1, 65_535, because="TCP has no other port")]
 CookieName = Annotated[
     str, Like(_HEADER_NAME, must="must be the name of a cookie", because='name one cookie, such as "SERVERID"')
 ]
+VariableName = Annotated[
+    str,
+    Like(
+        r"[A-Za-z_][A-Za-z0-9_]*",
+        must="must be the name of an environment variable",
+        because='name one, such as "SHOP_PASSWORD"; its value has no place in the file',
+    ),
+]
+_OF_A_PERSON = Like(
+    r"[^\x00-\x1f\x7f]*", must="must be one line of text", because="leave out line ends and control characters"
+)
 Texts = Mapping[str, str]
 TextList = Annotated[tuple[str, ...], BeforeValidator(listed())]
 LoneOrTextList = Annotated[
@@ -914,6 +927,41 @@ class Step(_Table):
         return {name: match for name, match in every.items() if match is not None}
 
 
+class User(_Table):
+    """Somebody who has an account already."""
+
+    email: Annotated[str, _OF_A_PERSON] = Field(
+        default="",
+        description="What {user.email} stands for: the e-mail address, or whatever they log in by.",
+        examples=["ada@example.com"],
+    )
+    password: Annotated[str, _OF_A_PERSON] = Field(
+        default="", repr=False, description="What {user.password} stands for. Not given: as users.password_from says."
+    )
+    name: Annotated[str, _OF_A_PERSON] = Field(
+        default="", description="What {user.name} stands for. Not given: what stands before the @.", examples=["Ada"]
+    )
+
+
+class Users(_Table):
+    """The people there are, where nobody is to register."""
+
+    given: Annotated[tuple[User, ...], BeforeValidator(listed())] = Field(
+        default=(), description="People.", examples=[[{"email": "ada@example.com", "password": "..."}]]
+    )
+    file: Annotated[str, NotEmpty(because='name a file, such as "people.csv"')] | None = Field(
+        default=None,
+        description="A file with people, relative to the folder of the setup file: CSV whose first line is email,password,name, or "
+        "TOML with [[users]].",
+        examples=["people.csv"],
+    )
+    password_from: VariableName | None = Field(
+        default=None,
+        description="The environment variable with the password of everybody who has none of their own.",
+        examples=["SHOP_PASSWORD"],
+    )
+
+
 class Journey(_Table):
     """How a person does one thing in this application."""
 
@@ -1075,6 +1123,11 @@ class Setup(_Table):
         description="How a person does things in this application, by the name of the thing.",
         examples=[{}],
     )
+    users: Users | None = Field(
+        default=None,
+        description="The people there are, where nobody is to register. Not given: everybody registers.",
+        examples=[{"file": "people.csv"}],
+    )
     rollout: Rollout = Field(default_factory=Rollout, description="How a new version replaces the old.")
     swarm: Swarm = Field(
         default_factory=Swarm, description="How Docker Swarm keeps the replicas, where that is what runs them."
@@ -1083,11 +1136,22 @@ class Setup(_Table):
     promises: Promises = Field(default_factory=Promises, description="What is asked of the setup.")
 
     _file: Path | None = PrivateAttr(default=None)
+    _people: tuple[User, ...] = PrivateAttr(default=())
 
     @property
     def file(self) -> Path | None:
         """The file it was read from, absolute."""
         return self._file
+
+    @property
+    def people(self) -> tuple[User, ...]:
+        """Those it gives, once they are known (`know_people`); none where everybody registers."""
+        return self._people
+
+    @property
+    def asks_password(self) -> bool:
+        """Whether a journey sends a person's password."""
+        return any("{user.password}" in journey.model_dump_json(by_alias=True) for journey in self.journey.values())
 
     @property
     def pool(self) -> tuple[str, ...]:

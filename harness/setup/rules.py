@@ -24,6 +24,7 @@ from harness.setup.models import (
     Setup,
     Step,
     Take,
+    User,
 )
 from harness.setup.placeholders import (
     JOURNEY_PLACEHOLDERS,
@@ -33,7 +34,7 @@ from harness.setup.placeholders import (
     placeholders_in,
 )
 
-__all__ = ["mistakes_between"]
+__all__ = ["mistakes_between", "nameless"]
 
 _ENV_NAME = re.compile(r"[^=\0\s]+")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -87,7 +88,9 @@ def mistakes_between(setup: Setup, *, known_promises: Collection[str] | None) ->
     yield from _session_store(setup)
     yield from _compose(setup)
     yield from _headers_always(setup.traffic.headers)
-    yield from _journeys(setup.journey)
+    if setup.users is not None:
+        yield from nameless(("users", "given"), setup.users.given)
+    yield from _journeys(setup.journey, registers=setup.users is None)
     yield from _waived(setup.promises.waived, known_promises)
 
 
@@ -320,7 +323,7 @@ def _compose(setup: Setup) -> Iterator[Mistake]:
 # -- journeys -------------------------------------------------------------------------------------------------------
 
 
-def _journeys(journeys: Mapping[str, Journey]) -> Iterator[Mistake]:
+def _journeys(journeys: Mapping[str, Journey], *, registers: bool) -> Iterator[Mistake]:
     meant: set[str] = set()
     for name in journeys:
         if name not in JOURNEYS:
@@ -329,8 +332,20 @@ def _journeys(journeys: Mapping[str, Journey]) -> Iterator[Mistake]:
             hint = f"did you mean {key_path(('journey', near))}?" if near else f"known here are {', '.join(JOURNEYS)}"
             yield Mistake(("journey", name), f"is not a known journey: {hint}")
     for name, purpose in REQUIRED_JOURNEYS.items():
-        if name not in journeys and name not in meant:
-            yield Mistake(("journey", name), f"is missing: say {purpose}, such as [journey.{name}] {_EXAMPLES[name]}")
+        if name == "register" and not registers:
+            if name in journeys:
+                yield Mistake(
+                    ("journey", name),
+                    "stands beside users: people who are given have an account already and never register; leave one of the "
+                    "two out",
+                    about=(("users",),),
+                )
+        elif name not in journeys and name not in meant:
+            yield Mistake(
+                ("journey", name),
+                f"is missing: say {purpose}, such as [journey.{name}] {_EXAMPLES[name]}",
+                about=(("users",),) if name == "register" else (),
+            )
     for name, (other, why) in _PAIRS.items():
         if name in journeys and other not in journeys and other not in meant:
             yield Mistake(("journey", other), f"is missing: journey.{name} {why}")
@@ -396,6 +411,15 @@ def _header(key: Key, header: str, value: str) -> Iterator[Mistake]:
         yield Mistake(key, f"is set by the harness (got {seen(value)}): leave it out")
     if re.search(r"[\r\n\0]", value):
         yield Mistake(key, f"has more than one line (got {seen(value)}): a header is one line")
+
+
+def nameless(key: Key, people: Sequence[User]) -> Iterator[Mistake]:
+    """Who is given without anything to log in by."""
+    for place, each in enumerate(people):
+        if not each.email.strip():
+            yield Mistake(
+                (*key, place, "email"), 'is missing: say what they log in by, such as email = "ada@example.com"'
+            )
 
 
 def _headers_always(headers: Mapping[str, str]) -> Iterator[Mistake]:
