@@ -28,7 +28,7 @@ from harness.ports import PortLeases
 from harness.replicas import Replicas
 from harness.rollouts import BlueGreen, Rollout, Side, rollout_for
 from harness.setup import Environment, Setup
-from harness.waiting import wait_until
+from harness.waiting import patience, wait_until
 from harness.workspace import Workspace
 
 __all__ = ["Cluster", "Recorder", "boot"]
@@ -383,6 +383,8 @@ class Cluster:
         self.tampered = True
         self._on_all(lambda instance: instance.node.stop())
         self.database.empty()
+        if self.layout.migration is not None:
+            self._migrate(self.layout.migration, key="app.migrate")
         began = clock.now()
         self._on_all(lambda instance: instance.node.start())
         looks = self._on_all(self._how_it_came_up)
@@ -409,8 +411,13 @@ class Cluster:
         )
 
     def roll_out(self, rollout: Rollout | None = None) -> None:
-        """Replace every instance by the new version, as the setup (or `rollout`) says."""
+        """Replace every instance by the new version, as the setup (or `rollout`) says.
+
+        Raises:
+            NothingTested: what is to be run before (rollout.migrate) failed.
+        """
         self.tampered = True
+        self._migrate_next()
         if rollout is None and (switch := self._switch) is not None:
             self.record(RolloutStep(step="begin", node="", at=clock.now(), detail=str(switch)))
             switch.carry_out(_TwoSides(self))
@@ -428,8 +435,10 @@ class Cluster:
 
         Raises:
             NodeNeverReady: the new version does not come up, or the old one does not come back.
+            NothingTested: what is to be run before (rollout.migrate) failed.
         """
         self.tampered = True
+        self._migrate_next()
         site = _RolloutSite(self)
         site.replace(instance.name)
         site.wait_ready(instance.name)
@@ -601,6 +610,8 @@ class Cluster:
             rest = [] if layout.balancer_waits else [pool.submit(balancer)]
             if app.start_after == "dependencies":
                 _first_failure(stores)
+            if layout.migration is not None:
+                self._migrate(layout.migration, key="app.migrate")
             if app.first_start == "serial":
                 rest.append(pool.submit(one_after_the_other))
             else:
@@ -617,7 +628,7 @@ class Cluster:
             self._given_up = True
             if self.replicas is not None:
                 self.replicas.give_up()
-            for node in self.nodes:
+            for node in (*self.nodes, *self._migrations):
                 if node.is_running() and not layout.borrowed:
                     node.kill()
             raise
@@ -648,13 +659,56 @@ class Cluster:
                 problems.append(problem)
         layout = self.layout
         stores = [each.node for each in layout.stores]
-        running = [instance.node for instance in (*self.instances, *layout.standby)]
+        running = [*self._migrations, *(instance.node for instance in (*self.instances, *layout.standby))]
         for group in (running, [layout.balancer_node], stores):
             if group:
                 with ThreadPoolExecutor(len(group), "stop") as pool:
                     list(pool.map(end, group))
         if problems:
             raise ExceptionGroup("some nodes could not be stopped", problems)
+
+    @property
+    def _migrations(self) -> tuple[RunnableNode, ...]:
+        both = (self.layout.migration, self.layout.next_migration)
+        return tuple(node for node in both if node is not None)
+
+    def _migrate(self, node: RunnableNode, *, key: str) -> None:
+        """Run what is run once before the first instance of a version, to its end.
+
+        Raises:
+            NodeNeverReady: it did not end well, or not in time; with the end of its log.
+        """
+        began = clock.now()
+        limit = self.setup.app.migrate_within_seconds
+        node.start()
+        try:
+            wait_until(
+                lambda: not node.is_running() or self._given_up,
+                within_seconds=limit,
+                because=f"{key} should have ended",
+            )
+        except WaitTimeout:
+            node.kill()
+            raise NodeNeverReady(
+                f"{key} was still running after {limit * patience():g} s, and was ended: correct it, or raise "
+                f"app.migrate_within_seconds{_log_of(node)}"
+            ) from None
+        self._spent("migrations", clock.now() - began)
+        if node.exit_code != 0 and not self._given_up:
+            raise NodeNeverReady(
+                f"{key} ended with exit code {node.exit_code} after {clock.now() - began:.1f} s: correct it, or what it "
+                f"needs{_log_of(node)}"
+            )
+
+    def _migrate_next(self) -> None:
+        """Run what is run once before a rollout. Raises NothingTested: it failed, and no instance was replaced."""
+        node = self.layout.next_migration
+        if node is None:
+            return
+        try:
+            self._migrate(node, key="rollout.migrate")
+        except NodeNeverReady as problem:
+            raise NothingTested(f"the rollout was not begun: {problem}") from problem
 
     def _on_all(self, act: Callable[[Instance], _Result]) -> list[_Result]:
         with ThreadPoolExecutor(max(1, len(self.instances)), "instances") as pool:
@@ -863,6 +917,14 @@ class _TwoSides:
 
     def _note(self, step: str, name: str, *, version: str = "", detail: str = "") -> None:
         self._cluster.record(RolloutStep(step=step, node=name, at=clock.now(), version=version, detail=detail))
+
+
+def _log_of(node: RunnableNode) -> str:
+    """The end of its log, as a message shows it. It may hold secrets: redact before showing."""
+    lines = node.last_log_lines()
+    if not lines:
+        return "\nIt wrote nothing to its log."
+    return "\nThe end of its log:\n" + "\n".join(f"    {line}" for line in lines)
 
 
 def _give_back(node: RunnableNode) -> None:

@@ -280,6 +280,8 @@ def test_what_the_room_offers_is_what_it_says() -> None:
         "answers_well",
         "instance_container",
         "instance_spec",
+        "migration_container",
+        "migration_spec",
         "replicated_app",
     ]
     assert all(hasattr(services, name) for name in services.__all__)

@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from harness.services._asking import answers_well
 from harness.services._balancing import CLIENT_HEADER, Drained, Secure
-from harness.services.app import REPLICATED, instance_container, instance_spec, replicated_app
+from harness.services.app import (
+    REPLICATED,
+    instance_container,
+    instance_spec,
+    migration_container,
+    migration_spec,
+    replicated_app,
+)
 from harness.services.haproxy import HaproxyService
 from harness.services.nginx import NginxService
 from harness.services.postgres import PostgresContainer, PostgresService
@@ -27,5 +34,7 @@ __all__ = [
     "answers_well",
     "instance_container",
     "instance_spec",
+    "migration_container",
+    "migration_spec",
     "replicated_app",
 ]

@@ -6,6 +6,7 @@ Must not: know the values of placeholders that belong to other nodes (they are g
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from signal import Signals
 from typing import Literal
 
@@ -15,10 +16,22 @@ from harness.platforms.replica import HealthCheck, ReplicatedSpec
 from harness.services._asking import answers_well
 from harness.setup import Setup, expand
 
-__all__ = ["REPLICATED", "instance_container", "instance_spec", "replicated_app"]
+__all__ = [
+    "MIGRATION",
+    "NEXT_MIGRATION",
+    "REPLICATED",
+    "instance_container",
+    "instance_spec",
+    "migration_container",
+    "migration_spec",
+    "replicated_app",
+]
 
 REPLICATED = "app"
 """What all replicas are called together: their name on the network, and the first part of each one's own."""
+MIGRATION, NEXT_MIGRATION = "migrate", "migrate-next"
+"""What runs once before the first instance of a version: its name, and that of its log."""
+_NO_INDEX = "0"
 _SLOT = "{{.Task.Slot}}"
 """How Swarm lets an environment name the number of the one replica it is for."""
 _SLOT_COMES_HERE = "\0"
@@ -63,6 +76,47 @@ def instance_spec(
         ready_within_seconds=app.ready_within_seconds,
         stop_signal=Signals[app.stop_signal],
         stop_within_seconds=app.stop_within_seconds,
+    )
+
+
+def migration_spec(
+    setup: Setup, *, port: int, values: Mapping[str, str], host: str = "127.0.0.1", new_version: bool = False
+) -> NodeSpec | None:
+    """What runs once before the first instance of a version; None where there is nothing. It is told the `port`, and need not
+    listen there. Raises as `instance_spec`."""
+    argv = setup.migration(new_version=new_version)
+    if argv is None:
+        return None
+    name = NEXT_MIGRATION if new_version else MIGRATION
+    # Everything but what is run is as for an instance, so that it finds the same database in the same way.
+    as_instance = instance_spec(setup, name=name, port=port, values=values, host=host, new_version=new_version)
+    own = {**values, "host": host, "port": str(port), "instance": name, "index": _NO_INDEX}
+    env = setup.env_of("", new_version=new_version)
+    return replace(
+        as_instance,
+        argv=tuple(expand(word, own) for word in argv),
+        env={key: expand(value, own) for key, value in env.items()},
+        is_ready=lambda: False,
+    )
+
+
+def migration_container(
+    setup: Setup, *, port: int, values: Mapping[str, str], new_version: bool = False
+) -> ContainerSpec | None:
+    """What runs once before the first instance of a version, as a container of its image; None where there is nothing. `port` is
+    published like an instance's."""
+    command = setup.migration(new_version=new_version)
+    if command is None:
+        return None
+    name = NEXT_MIGRATION if new_version else MIGRATION
+    as_instance = instance_container(setup, name=name, port=port, address=None, values=values, new_version=new_version)
+    own = {**values, "host": "0.0.0.0", "port": str(setup.app.port), "instance": name, "index": _NO_INDEX}
+    env = setup.env_of("", new_version=new_version)
+    return replace(
+        as_instance,
+        command=tuple(expand(word, own) for word in command),
+        env={key: expand(value, own) for key, value in env.items()},
+        is_ready=lambda: False,
     )
 
 

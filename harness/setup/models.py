@@ -381,6 +381,15 @@ class App(_Table):
     first_start: Literal["parallel", "serial"] = Field(
         default="parallel", description="Whether the instances are started together or one after the other."
     )
+    migrate: TextList | None = Field(
+        default=None,
+        description="What is run once when database and Redis are ready, before the first instance is started: a program and its "
+        "arguments, as the command is run; in containers the command in the image.",
+        examples=[["./server", "migrate"]],
+    )
+    migrate_within_seconds: Seconds = Field(
+        default=60.0, description="How long app.migrate, and rollout.migrate, may take."
+    )
     start_after: Literal["dependencies", "nothing"] = Field(
         default="dependencies",
         description="Whether instances start when database and Redis are ready, or at once because they wait "
@@ -1007,6 +1016,11 @@ class Rollout(_Table):
         description="Environment variables of the new version, on top of app.env.",
         examples=[{"APP_VERSION": "2"}],
     )
+    migrate: TextList | None = Field(
+        default=None,
+        description="What is run once, with the environment of the new version, before a rollout replaces the first instance.",
+        examples=[["./server-2", "migrate"]],
+    )
     command: TextList | None = Field(
         default=None,
         description="The command of the new version. Not given: the same command.",
@@ -1171,6 +1185,10 @@ class Setup(_Table):
         if new_version and self.rollout.command is not None:
             return self.rollout.command
         return self.app.command
+
+    def migration(self, *, new_version: bool = False) -> tuple[str, ...] | None:
+        """What is run once before the first instance of a version, before its placeholders are filled in; None for nothing."""
+        return self.rollout.migrate if new_version else self.app.migrate
 
     def image(self, *, new_version: bool = False) -> str | None:
         """The image of an instance; None where there is only a command."""

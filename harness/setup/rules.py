@@ -110,10 +110,19 @@ def _how_it_is_started(setup: Setup) -> Iterator[Mistake]:
         (("app", "command"), app.command),
         (("app", "image_command"), app.image_command),
         (("rollout", "command"), setup.rollout.command),
+        (("app", "migrate"), app.migrate),
+        (("rollout", "migrate"), setup.rollout.migrate),
     ]
     for key, command in commands:
         if command is not None and not (command and command[0].strip()):
-            yield Mistake(key, f'must begin with a program (got {seen(command)}): write command = ["./server"]')
+            yield Mistake(key, f'must begin with a program (got {seen(command)}): write {key[-1]} = ["./server"]')
+    if app.migrate is not None and app.start_after == "nothing":
+        yield Mistake(
+            ("app", "migrate"),
+            f'needs app.start_after = "dependencies" (got {seen(list(app.migrate))}): the database has to be ready for it, and '
+            "no instance may come before",
+            about=(("app", "start_after"),),
+        )
     if app.command is None and app.image is not None and setup.rollout.command is not None:
         yield Mistake(
             ("rollout", "command"),
@@ -162,6 +171,8 @@ def _node_texts(setup: Setup) -> Iterator[Mistake]:
         (("app", "image_command"), app.image_command or ()),
         (("swarm", "health"), setup.swarm.health or ()),
         (("rollout", "command"), rollout.command or ()),
+        (("app", "migrate"), app.migrate or ()),
+        (("rollout", "migrate"), rollout.migrate or ()),
     ]
     for key, command in commands:
         texts += [((*key, place), text) for place, text in enumerate(command)]
@@ -318,6 +329,14 @@ def _compose(setup: Setup) -> Iterator[Mistake]:
             ("compose", "file"),
             'is missing: name the compose file, such as file = "docker-compose.yml", or a project that runs',
         )
+    for key, command in ((("app", "migrate"), setup.app.migrate), (("rollout", "migrate"), setup.rollout.migrate)):
+        if command is not None:
+            yield Mistake(
+                key,
+                f"has no place beside [compose] (got {seen(list(command))}): the project's own files say what runs first, such as "
+                "a service that ends, with depends_on and condition: service_completed_successfully",
+                about=(("compose",),),
+            )
 
 
 # -- journeys -------------------------------------------------------------------------------------------------------
