@@ -17,7 +17,6 @@ from harness.cluster import Cluster
 from harness.doctor import examine
 from harness.errors import BadInput, HarnessError
 from harness.layouts import Choice
-from harness.model import Look
 from harness.reporting import View
 from harness.setup import Environment, Setup, Traffic
 from harness.standing import Standing, standing
@@ -85,21 +84,18 @@ def _healthy(setup: Setup, stands: Standing, seed: int) -> Part:  # noqa: ARG001
         return Part(what="healthy", ok=True, told="replicas are asked by their orchestrator alone")
     paths = {"app.health": app.health} | ({"app.ready": app.ready} if app.ready is not None else {})
     for key, path in paths.items():
-        bad = [look for look in cluster.look_at_all(key.partition(".")[2], path) if not _succeeded(look)]
+        bad = [look for look in cluster.look_at_all(key.partition(".")[2], path) if not look.well]
         if bad:
             seen = ", ".join(f"{look.node}: {look.error or f'status {look.status}'}" for look in bad)
             return Part(
                 what="healthy",
                 ok=False,
-                told=f"{path} is not answered with 2xx ({seen})",
-                remedy=f"{key} is the path that says how an instance is: correct it, or see the log of the instance",
+                told=f"{path} is not answered {'with 2xx' if app.healthy is None else 'as app.healthy says'} ({seen})",
+                remedy=f"{key} is the path that says how an instance is, and app.healthy which answer is good: correct them, or see the log "
+                "of the instance",
             )
     count = len(cluster.instances)
     return Part(what="healthy", ok=True, told=f"{count} of {count} instances answer {' and '.join(paths.values())}")
-
-
-def _succeeded(look: Look) -> bool:
-    return not look.error and look.status is not None and 200 <= look.status < 300
 
 
 def _journeys(setup: Setup, stands: Standing, seed: int) -> Part:

@@ -21,12 +21,14 @@ import requests
 from harness import clock
 from harness.errors import HarnessError, NodeError, NodeNeverReady, NothingTested, WaitTimeout
 from harness.faults import Fault
+from harness.journeys import Reply
 from harness.layouts import Database, Instance, Layout, RunnableNode, Store, lay_out
-from harness.model import FaultWindow, Look, RolloutStep
+from harness.model import WELL, FaultWindow, Look, RolloutStep
 from harness.platforms import CutOff, Relocatable, Replaceable
 from harness.ports import PortLeases
 from harness.replicas import Replicas
 from harness.rollouts import BlueGreen, Rollout, Side, rollout_for
+from harness.services import manner_of
 from harness.setup import Environment, Setup
 from harness.waiting import patience, wait_until
 from harness.workspace import Workspace
@@ -37,6 +39,8 @@ _LOOK_TIMEOUT_SECONDS = 5.0
 _LOOK_EVERY_SECONDS = 0.02
 NAMED = "named"
 """The key of a look under which stands who the answer says it is from, where the setup names a header for that."""
+_OF_HEALTH = ("health", "ready")
+"""Looks that ask an instance how it is."""
 _BACK_WITHIN_SECONDS = 30.0
 _FIRST_CLIENT = 20
 _UNREADY_WITHIN_SECONDS = 10.0
@@ -136,6 +140,9 @@ class Cluster:
             answer = _ask(instance.address, path, headers=self.setup.traffic.headers)
             status = answer.status_code
             value = _facts_of(answer)
+            if what in _OF_HEALTH and self.setup.app.healthy is not None:
+                reply = Reply(status, {name.lower(): text for name, text in answer.headers.items()}, answer.content)
+                value = {**value, WELL: manner_of(self.setup).is_well(reply, asked=path)}
             if self.setup.app.instance_header is not None:
                 said = answer.headers.get(self.setup.app.instance_header, "")
                 value = {**value, NAMED: self.whos().get(said, said)}

@@ -253,7 +253,7 @@ class Shared:
 
         def all_say_so() -> bool:
             looks = self._cluster.look_at_all("ready", path)
-            return all((look.status is not None and look.status < 300) is wanted for look in looks)
+            return all(look.well is wanted for look in looks)
 
         self._until(
             all_say_so,

@@ -20,10 +20,12 @@ from harness.checkers import bounds
 from harness.cluster import Cluster
 from harness.errors import WaitTimeout
 from harness.faults import Stop
+from harness.journeys import Reply
 from harness.layouts import Instance
 from harness.listening import EventListener, Listener
-from harness.model import Look
+from harness.model import WELL, Look
 from harness.platforms import Node, Stoppable
+from harness.services import manner_of
 from harness.visitors import Visitors
 from harness.waiting import wait_until
 
@@ -158,6 +160,7 @@ class _Watch:
         self._instance = instance
         self._over = threading.Event()
         self._counted: dict[str, int] = {}
+        self._manner = manner_of(cluster.setup)
         app, page = cluster.setup.app, cluster.setup.entry_page
         asks: list[Callable[[], None]] = [
             lambda: self._ask_often("drain-page", page, every_seconds=_PAGE_EVERY_SECONDS)
@@ -233,6 +236,7 @@ class _Watch:
         began = clock.now()
         status: int | None = None
         closes = False
+        value: dict[str, Any] = {}
         error = ""
         wish = {**self._cluster.setup.traffic.headers, **({"Connection": "close"} if number is None else {})}
         try:
@@ -241,11 +245,15 @@ class _Watch:
             connection.request("GET", path, headers=wish)
             answer = connection.getresponse()
             status, closes = answer.status, answer.will_close
-            answer.read()
+            body = answer.read()
+            if what == "drain-ready" and self._manner.healthy is not None:
+                reply = Reply(status, {name.lower(): text for name, text in answer.getheaders()}, body)
+                value = {WELL: self._manner.is_well(reply, asked=path)}
         except (OSError, HTTPException) as problem:
             status = None
             error = next((word for kind, word in _ERRORS if isinstance(problem, kind)), type(problem).__name__)
-        value = {} if number is None else {"connection": number, "closes": closes}
+        if number is not None:
+            value = {"connection": number, "closes": closes}
         self._cluster.record(
             Look(
                 what=what,

@@ -6,8 +6,8 @@ cookies or read clocks; the traffic room does.
 
 from __future__ import annotations
 
-from harness.journeys.compiling import PLACEHOLDERS, compile_journeys
-from harness.journeys.judging import Judgement, judge, unexpected_outcome
+from harness.journeys.compiling import PLACEHOLDERS, compile_journeys, compile_match
+from harness.journeys.judging import Judgement, judge, matches, unexpected_outcome
 from harness.journeys.reply import Reply
 from harness.journeys.steps import Journey, Match, Request, Step
 from harness.journeys.taking import Take
@@ -25,6 +25,8 @@ __all__ = [
     "Take",
     "Template",
     "compile_journeys",
+    "compile_match",
     "judge",
+    "matches",
     "unexpected_outcome",
 ]

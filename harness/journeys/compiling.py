@@ -17,7 +17,7 @@ from harness.journeys.steps import METHODS, RULES, Journey, Match, Step
 from harness.journeys.taking import TAKES_FROM, Take
 from harness.journeys.templates import Template
 
-__all__ = ["PLACEHOLDERS", "compile_journeys"]
+__all__ = ["PLACEHOLDERS", "compile_journeys", "compile_match"]
 
 PLACEHOLDERS = ("user.email", "user.password", "user.name", "record", "text")
 """What every journey may use, beside the names its steps take from answers."""
@@ -68,6 +68,15 @@ def compile_journeys(declared: Mapping[str, Any], *, values: Collection[str] = (
     if mistakes:
         raise SetupError("journeys", mistakes)
     return journeys
+
+
+def compile_match(declared: Mapping[str, Any]) -> Match:
+    """What an answer must look like, by itself. Raises SetupError with every mistake."""
+    mistakes: list[str] = []
+    match = _match(declared, "match", mistakes)
+    if mistakes:
+        raise SetupError("match", mistakes)
+    return match
 
 
 def _plain(value: Any) -> Any:

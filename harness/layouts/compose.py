@@ -22,7 +22,7 @@ from harness.layouts.parts import Instance, Layout, Store
 from harness.platforms.compose import AttachedPlatform, ComposeNode, ComposePlatform, Wanted, running_project
 from harness.platforms.node import ContainerSpec
 from harness.ports import PortLeases
-from harness.services import Drained, answers_well
+from harness.services import Drained, answers_well, manner_of
 from harness.services.nginx import workers_among
 from harness.setup import Environment, Setup, expand
 from harness.waiting import wait_until
@@ -244,7 +244,7 @@ def _instance(
     app_port: int,
     together: Mapping[str, tuple[str, ...]],
 ) -> Instance:
-    app = setup.app
+    app, manner = setup.app, manner_of(setup)
     attached = platform.wanted.attached is not None
     made: list[ComposeNode] = []
 
@@ -258,7 +258,7 @@ def _instance(
             env=env,
             container_port=app_port,
             port=port,
-            is_ready=lambda: answers_well(*where(), app.ready_path, headers=setup.traffic.headers),
+            is_ready=lambda: answers_well(*where(), app.ready_path, manner=manner),
             ready_within_seconds=app.ready_within_seconds,
             # The project says itself how it is stopped, unless the setup does.
             stop_signal=Signals[app.stop_signal] if "stop_signal" in app.model_fields_set else None,

@@ -5,7 +5,7 @@ Must not: start a process that outlives the call, or judge anything.
 
 from __future__ import annotations
 
-from harness.services._asking import answers_well
+from harness.services._asking import Manner, answers_well, manner_of
 from harness.services._balancing import CLIENT_HEADER, Drained, Secure
 from harness.services.app import (
     REPLICATED,
@@ -25,6 +25,7 @@ __all__ = [
     "REPLICATED",
     "Drained",
     "HaproxyService",
+    "Manner",
     "NginxService",
     "PostgresContainer",
     "PostgresService",
@@ -34,6 +35,7 @@ __all__ = [
     "answers_well",
     "instance_container",
     "instance_spec",
+    "manner_of",
     "migration_container",
     "migration_spec",
     "replicated_app",

@@ -1,4 +1,4 @@
-"""One short HTTP question to a node, for readiness.
+"""One short HTTP question to a node, for readiness, and which answer says that an instance is well.
 
 Must not: be used for anything that is measured; that is `traffic`.
 """
@@ -6,26 +6,57 @@ Must not: be used for anything that is measured; that is `traffic`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 
-__all__ = ["ASK_TIMEOUT_SECONDS", "answers_well"]
+from harness.journeys import Match, Reply, compile_match, matches
+from harness.setup import Setup
+
+__all__ = ["ASK_TIMEOUT_SECONDS", "USUAL", "Manner", "answers_well", "manner_of"]
 
 ASK_TIMEOUT_SECONDS = 1.0
 """Patience with a node that accepts and says nothing. A node that is not there refuses at once."""
-_NO_HEADERS: Mapping[str, str] = {}
+_MOST_BYTES = 1 << 16
 
 
-def answers_well(
-    host: str, port: int, path: str, *, called: str | None = None, headers: Mapping[str, str] = _NO_HEADERS
-) -> bool:
-    """Whether a GET of `path` is answered with 2xx. `called` is sent as Host, `headers` beside it. Never raises for a refusal."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How the harness itself asks an instance how it is, and what it takes for a good answer."""
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    healthy: Match | None = None
+    """None: any 2xx."""
+
+    def is_well(self, reply: Reply, *, asked: str) -> bool:
+        """Whether this is how an instance answers that is well."""
+        if self.healthy is None:
+            return 200 <= reply.status < 300
+        return matches(self.healthy, reply, asked=asked)
+
+
+USUAL = Manner()
+
+
+def manner_of(setup: Setup) -> Manner:
+    """As the setup says."""
+    healthy = setup.app.healthy
+    return Manner(
+        headers=setup.traffic.headers,
+        healthy=None if healthy is None else compile_match(healthy.model_dump(mode="json", exclude_unset=True)),
+    )
+
+
+def answers_well(host: str, port: int, path: str, *, called: str | None = None, manner: Manner = USUAL) -> bool:
+    """Whether a GET of `path` is answered as by somebody who is well. `called` is sent as Host. Never raises for a refusal."""
     connection = HTTPConnection(host, port, timeout=ASK_TIMEOUT_SECONDS)
     own = {"Host": called or f"{host}:{port}", "Connection": "close"}
     try:
-        connection.request("GET", path, headers={**headers, **own})
-        status = connection.getresponse().status
+        connection.request("GET", path, headers={**manner.headers, **own})
+        answer = connection.getresponse()
+        headers = {name.lower(): value for name, value in answer.getheaders()}
+        body = answer.read(_MOST_BYTES) if manner.healthy is not None else b""
     except (OSError, HTTPException):
         return False
     finally:
         connection.close()
-    return 200 <= status < 300
+    return manner.is_well(Reply(answer.status, headers, body), asked=path)

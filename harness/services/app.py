@@ -13,7 +13,7 @@ from typing import Literal
 from harness.errors import BadInput
 from harness.platforms.node import ContainerSpec, NodeSpec
 from harness.platforms.replica import HealthCheck, ReplicatedSpec
-from harness.services._asking import answers_well
+from harness.services._asking import answers_well, manner_of
 from harness.setup import Setup, expand
 
 __all__ = [
@@ -51,7 +51,7 @@ def instance_spec(
     With `new_version` as the setup's rollout says: its env on top of the application's, its command in place of it.
     Ready is a 2xx of the ready path, asked directly. Raises BadInput for an image, and for a folder that is not there.
     """
-    app = setup.app
+    app, manner = setup.app, manner_of(setup)
     command = setup.command(new_version=new_version)
     if command is None:
         raise BadInput(f"app.image is {app.image}: to run it natively, give app.command as well")
@@ -72,7 +72,7 @@ def instance_spec(
         directory=directory,
         host=host,
         port=port,
-        is_ready=lambda: answers_well(host, port, app.ready_path, headers=setup.traffic.headers),
+        is_ready=lambda: answers_well(host, port, app.ready_path, manner=manner),
         ready_within_seconds=app.ready_within_seconds,
         stop_signal=Signals[app.stop_signal],
         stop_within_seconds=app.stop_within_seconds,
@@ -133,7 +133,7 @@ def instance_container(
 
     `port`: where it is published on loopback; inside it is told, and listens on, `app.port`.
     """
-    app = setup.app
+    app, manner = setup.app, manner_of(setup)
     image = setup.image(new_version=new_version)
     if image is None:
         raise BadInput("app.image is not given: say which image an instance is, or use --platform native")
@@ -152,7 +152,7 @@ def instance_container(
         container_port=app.port,
         port=port,
         address=address,
-        is_ready=lambda: answers_well("127.0.0.1", port, app.ready_path, headers=setup.traffic.headers),
+        is_ready=lambda: answers_well("127.0.0.1", port, app.ready_path, manner=manner),
         ready_within_seconds=app.ready_within_seconds,
         # An image says itself how it is stopped, unless the setup does.
         stop_signal=Signals[app.stop_signal] if "stop_signal" in app.model_fields_set else None,

@@ -262,6 +262,23 @@ class _Table(BaseModel):
     )
 
 
+class Match(_Table):
+    """What an answer looks like. Everything that is given must hold."""
+
+    status: Statuses = Field(default=(), description="The status, or a list of which any will do.", examples=[200])
+    location: str | None = Field(
+        default=None,
+        description="Where the answer sends the visitor: path, or path and query, with * for anything.",
+        examples=["/login*"],
+    )
+    contains: Annotated[str, NotEmpty(because="every page contains it")] | None = Field(
+        default=None, description="Text the page must hold.", examples=["{user.email}"]
+    )
+    absent: Annotated[str, NotEmpty(because="every page contains it")] | None = Field(
+        default=None, description="Text the page must not hold.", examples=["Wrong password"]
+    )
+
+
 class Jobs(_Table):
     """What the application does by itself at regular times, and where it tells of it."""
 
@@ -344,10 +361,20 @@ class App(_Table):
         "by. Not given: all alike.",
         examples=[{"app-1": 2}],
     )
-    health: UrlPath = Field(default="/health", description="A path that answers below 300 while an instance is alive.")
+    health: UrlPath = Field(
+        default="/health",
+        description="A path that answers below 300, or as app.healthy says, while an instance is alive.",
+    )
+    healthy: Match | None = Field(
+        default=None,
+        description="What counts as healthy, and as ready: how the health path and the ready path answer then. Not given: any status "
+        "below 300. It holds no placeholders.",
+        examples=[{"status": 200, "contains": '"status":"UP"'}],
+    )
     ready: UrlPath | None = Field(
         default=None,
-        description="A path that answers below 300 while an instance wants traffic. Not given: the health path.",
+        description="A path that answers below 300, or as app.healthy says, while an instance wants traffic. Not given: the health "
+        "path.",
         examples=["/ready"],
     )
     version: MaybeUrlPath = Field(
@@ -809,23 +836,6 @@ class Compose(_Table):
     build: bool = Field(
         default=False,
         description="Whether images are built anew although they are there, as with `docker compose up --build`.",
-    )
-
-
-class Match(_Table):
-    """What an answer looks like. Everything that is given must hold."""
-
-    status: Statuses = Field(default=(), description="The status, or a list of which any will do.", examples=[200])
-    location: str | None = Field(
-        default=None,
-        description="Where the answer sends the visitor: path, or path and query, with * for anything.",
-        examples=["/login*"],
-    )
-    contains: Annotated[str, NotEmpty(because="every page contains it")] | None = Field(
-        default=None, description="Text the page must hold.", examples=["{user.email}"]
-    )
-    absent: Annotated[str, NotEmpty(because="every page contains it")] | None = Field(
-        default=None, description="Text the page must not hold.", examples=["Wrong password"]
     )
 
 

@@ -82,6 +82,7 @@ def mistakes_between(setup: Setup, *, known_promises: Collection[str] | None) ->
     yield from _node_texts(setup)
     yield from _instances_named(setup)
     yield from _balancer(setup.balancer)
+    yield from _healthy(setup.app.healthy)
     yield from _timed_path("slow", setup.app.slow)
     yield from _timed_path("download", setup.app.download)
     yield from _websocket(setup)
@@ -281,6 +282,28 @@ _INSTEAD = {
 
 def _plain_value(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
+
+
+def _healthy(match: Match | None) -> Iterator[Mistake]:
+    """What the harness itself asks, nobody in particular asks: there is nothing to fill in."""
+    if match is None:
+        return
+    if match == Match():
+        yield Mistake(
+            ("app", "healthy"),
+            "must say something of the answer (got {}): with nothing it is true of every answer; write healthy = { status = 200 }",
+            about=(("app", "healthy"),),
+        )
+    for part, text in (("contains", match.contains), ("absent", match.absent)):
+        if text is None:
+            continue
+        key: Key = ("app", "healthy", part)
+        used = placeholders_in(text)
+        yield from (Mistake(key, says) for says in placeholder_mistakes(text, used))
+        for name in used:
+            yield Mistake(
+                key, f"uses {{{name}}}, and nobody in particular asks: leave it out, or double braces that stand there"
+            )
 
 
 def _timed_path(key: str, path: str | None) -> Iterator[Mistake]:
