@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from harness import assets
 from harness.errors import BadInput, HarnessError
+from harness.journeys import compile_journeys
 from harness.layouts import Choice, adapt, choose, missing, undeclared
 from harness.promises import CATALOGUE, matching, why_left_out
 from harness.reporting import QuietView, RunResult, View, append_summary
@@ -282,7 +283,10 @@ def read_setup(wishes: Wishes) -> tuple[Setup, Environment]:
         overrides["app.instances"] = wishes.instances
     overrides |= _of_compose(wishes)
     setup = load_setup(path, overrides=overrides, known_promises=tuple(CATALOGUE))
-    return know_people(setup, environment), environment
+    known = know_people(setup, environment)
+    # Functions of a person's own are looked for while nothing has been started.
+    compile_journeys(known.declared_journeys())
+    return known, environment
 
 
 def read_wishes(wishes: Wishes) -> tuple[Setup, Choice, Environment]:

@@ -99,12 +99,7 @@ class Tried:
 
 def journeys_of(setup: Setup) -> Mapping[str, Journey]:
     """All that people do by a setup file."""
-    return compile_journeys(
-        {
-            name: journey.model_dump(mode="json", by_alias=True, exclude_unset=True)
-            for name, journey in setup.journey.items()
-        }
-    )
+    return compile_journeys(setup.declared_journeys())
 
 
 def where_to_try(cluster: Cluster) -> tuple[str, int, ssl.SSLContext | None]:
@@ -240,7 +235,14 @@ def _one(
     took = (clock.now() - began) * 1000
     jar.take(reply.set_cookies)
     judgement = judge(step, reply, values, asked=request.path)
-    taken = {key: value for key, take in step.take.items() if (value := take.from_reply(reply)) is not None}
+    taken: dict[str, str] = {}
+    problems: dict[str, str] = {}
+    for key, take in step.take.items():
+        value, problem = take.look(reply, values={**values, **taken}, cookies=jar.cookies)
+        if value is not None:
+            taken[key] = value
+        elif take.source == "python":
+            problems[key] = redactor(problem)
     missing = tuple(key for key in step.take if key not in taken)
     ok = judgement.outcome is Outcome.OK and not missing
     tried = Tried(
@@ -254,7 +256,7 @@ def _one(
         },
         meaning=judgement.answer.value,
         ok=ok,
-        detail=_short(redactor(judgement.detail)) if judgement.error is not None else "",
+        detail=_short(redactor(judgement.detail)) if judgement.error is not None else _in_words(problems),
         taken={key: len(value) for key, value in taken.items()},
         missing=missing,
         hints=tuple(_hints(step, reply, ok=ok, page=page, secure=site.context is not None)),
@@ -343,6 +345,11 @@ def _hints(step: Step, reply: Reply, *, ok: bool, page: str, secure: bool) -> It
         )
     if reply.status == 200 and step.method == "POST":
         yield "a form that is shown again with status 200 is how many applications refuse: expect says what a success looks like"
+
+
+def _in_words(problems: Mapping[str, str]) -> str:
+    """What a person's own functions did not do."""
+    return _short("; ".join(f"{{{key}}}: {problem}" for key, problem in problems.items()))
 
 
 def _attributes(line: str) -> str:

@@ -174,10 +174,7 @@ class Verification:
 
     def _new_traffic(self) -> Traffic:
         setup, cluster = self._setup, self.cluster
-        journeys = {
-            name: journey.model_dump(mode="json", by_alias=True, exclude_unset=True)
-            for name, journey in setup.journey.items()
-        }
+        journeys = setup.declared_journeys()
         if setup.app.slow is not None:
             journeys[SLOW] = {"steps": [{"get": setup.app.slow, "expect": {"status": 200}}]}
         if setup.app.download is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from harness.journeys.compiling import PLACEHOLDERS, compile_journeys, compile_match
 from harness.journeys.judging import Judgement, judge, matches, unexpected_outcome
+from harness.journeys.own_code import carry, source_of
 from harness.journeys.reply import Reply
 from harness.journeys.steps import Journey, Match, Request, Step
 from harness.journeys.taking import Take
@@ -24,9 +25,11 @@ __all__ = [
     "Step",
     "Take",
     "Template",
+    "carry",
     "compile_journeys",
     "compile_match",
     "judge",
     "matches",
+    "source_of",
     "unexpected_outcome",
 ]

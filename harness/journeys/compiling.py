@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from harness.errors import SetupError
+from harness.journeys.own_code import OwnCodeError, function_of
 from harness.journeys.steps import METHODS, RULES, Journey, Match, Step
 from harness.journeys.taking import TAKES_FROM, Take
 from harness.journeys.templates import Template
@@ -197,6 +198,12 @@ def _takes(plain: Any, where: str, mistakes: list[str]) -> dict[str, Take]:
                 continue
             if groups < 1:
                 mistakes.append(f"{where}.{name}.regex {key!r} has no group: put what to take in (brackets)")
+                continue
+        if kind == "python":
+            try:
+                function_of(key)
+            except OwnCodeError as problem:
+                mistakes.append(f"{where}.{name}.python: {problem}")
                 continue
         takes[str(name)] = Take(kind, key)
     return takes

@@ -70,7 +70,7 @@ def carried(plan: Plan) -> Mapping[str, str]:
         for path in sorted((folder / name.replace(".", "/")).glob("*.py")):
             module = name if path.name == "__init__.py" else f"{name}.{path.stem}"
             sources[module] = path.read_text(encoding="utf-8")
-    sources["harness.load.bundled"] = f"PLAN = {plan_text(plan, with_people=True)!r}\n"
+    sources["harness.load.bundled"] = f"PLAN = {plan_text(plan, whole=True)!r}\n"
     sources["carried_locustfile"] = assets.path(_LOCUSTFILE).read_text(encoding="utf-8")
     return sources
 

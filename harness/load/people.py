@@ -13,7 +13,17 @@ from random import Random
 from typing import Any, Self
 from uuid import uuid4
 
-from harness.journeys import Journey, Judgement, MissingValueError, Reply, Step, compile_journeys, judge
+from harness.journeys import (
+    Journey,
+    Judgement,
+    MissingValueError,
+    Reply,
+    Step,
+    carry,
+    compile_journeys,
+    judge,
+    source_of,
+)
 from harness.model import Answer, Outcome
 from harness.traffic.people import People, Person, Visitor, text_of
 
@@ -56,14 +66,23 @@ class Plan:
             "setup": self.setup if self.people else "",
         }
 
-    def declared_with_people(self) -> dict[str, Any]:
-        """The same, and who they are, with their passwords: for whoever plays them."""
+    def declared_whole(self) -> dict[str, Any]:
+        """The same, with who is given, their passwords, and what is in files of a person's own: for a machine that has none of it."""
         people = [{"email": each.email, "password": each.password, "name": each.name} for each in self.people]
-        return {**self.declared(), "setup": "", "people": people}
+        takes = [
+            take
+            for journey in self.journeys.values()
+            for step in journey.steps
+            for take in step.take.values()
+            if take.source == "python"
+        ]
+        sources = dict(source_of(take.key) for take in takes)
+        return {**self.declared(), "setup": "", "people": people, "sources": sources}
 
     @classmethod
     def from_declared(cls, plain: Mapping[str, Any]) -> Self:
         """Raises SetupError when a journey cannot be used."""
+        carry(plain.get("sources", {}))
         return cls(
             journeys=compile_journeys(plain["journeys"]),
             shares=dict(plain["shares"]),
@@ -134,17 +153,23 @@ class Walker:
     def judge(self, step: Step, reply: Reply, values: dict[str, str], *, asked: str) -> Judgement:
         visitor = self._visitor
         visitor.jar.take(reply.set_cookies)
+        problems: list[str] = []
         for name, take in step.take.items():
-            value = take.from_reply(reply)
+            value, problem = take.look(reply, values={**visitor.values, **values}, cookies=visitor.jar.cookies)
             if value is not None:
                 values[name] = visitor.values[name] = value
-        return judge(
+            elif take.source == "python":
+                problems.append(f"{{{name}}}: {problem}")
+        judgement = judge(
             step,
             reply,
             {**visitor.values, **values},
             asked=asked,
             somebody_else=self.people.names_somebody_else(reply.body, visitor),
         )
+        if problems and judgement.outcome is Outcome.OK:
+            return Judgement(Answer.FAILED, Outcome.FAILED, "wrong-body", "; ".join(problems))
+        return judgement
 
     def _walk(self, journey: Journey) -> Iterator[Question]:
         visitor, values = self._visitor, dict[str, str]()

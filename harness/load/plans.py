@@ -24,10 +24,7 @@ def plan_of(setup: Setup) -> Plan:
     Raises:
         BadInput: its journeys hold nothing that a person could do once logged in.
     """
-    declared = {
-        name: journey.model_dump(mode="json", by_alias=True, exclude_unset=True)
-        for name, journey in setup.journey.items()
-    }
+    declared = setup.declared_journeys()
     shares = {name: share for name, share in BROWSE.items() if name in declared}
     if not shares:
         raise BadInput(f"{setup.name} declares none of the journeys people browse by: add [journey.whoami]")
@@ -43,9 +40,9 @@ def plan_of(setup: Setup) -> Plan:
     )
 
 
-def plan_text(plan: Plan, *, with_people: bool = False) -> str:
-    """As a file that `read_plan` reads. `with_people`: it also says who they are that are given, with their passwords."""
-    declared = plan.declared_with_people() if with_people else plan.declared()
+def plan_text(plan: Plan, *, whole: bool = False) -> str:
+    """As a file that `read_plan` reads. `whole`: with who is given, their passwords, and files of a person's own."""
+    declared = plan.declared_whole() if whole else plan.declared()
     return json.dumps({"format": "harness-load-plan", "version": 1, **declared}, indent=1)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from signal import Signals
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -842,7 +842,7 @@ class Compose(_Table):
 class Take(_Table):
     """Where in an answer a value is found, to be used in later steps."""
 
-    KINDS: ClassVar[tuple[str, ...]] = ("field", "header", "cookie", "json", "regex")
+    KINDS: ClassVar[tuple[str, ...]] = ("field", "header", "cookie", "json", "regex", "python")
 
     field: str | None = Field(
         default=None, description="The name of an input of a form in the page.", examples=["csrf_token"]
@@ -862,6 +862,12 @@ class Take(_Table):
         description="A regular expression over the page; its first group is taken.",
         examples=['csrf-token" content="([^"]+)"'],
     )
+    python: str | None = Field(
+        default=None,
+        description="A function of your own, as file.py:function, relative to the folder of the setup file: it is given the answer and "
+        "returns text.",
+        examples=["totp.py:code"],
+    )
 
     def given(self) -> Mapping[str, str]:
         """The kinds that were given with their values. One, in a file without mistakes."""
@@ -871,6 +877,7 @@ class Take(_Table):
             "cookie": self.cookie,
             "json": self.json_path,
             "regex": self.regex,
+            "python": self.python,
         }
         return {kind: value for kind, value in every.items() if value is not None}
 
@@ -1171,6 +1178,21 @@ class Setup(_Table):
     def people(self) -> tuple[User, ...]:
         """Those it gives, once they are known (`know_people`); none where everybody registers."""
         return self._people
+
+    def declared_journeys(self) -> dict[str, dict[str, Any]]:
+        """The journeys as plain data, files of functions by their absolute path."""
+        base = self._file.parent if self._file is not None else Path().absolute()
+        plain = {
+            name: journey.model_dump(mode="json", by_alias=True, exclude_unset=True)
+            for name, journey in self.journey.items()
+        }
+        for journey in plain.values():
+            for step in journey.get("steps", ()):
+                for take in step.get("take", {}).values():
+                    if take.get("python") is not None:
+                        file, _, function = take["python"].rpartition(":")
+                        take["python"] = f"{base / file}:{function}"
+        return plain
 
     @property
     def asks_password(self) -> bool:

@@ -38,6 +38,7 @@ __all__ = ["mistakes_between", "nameless"]
 
 _ENV_NAME = re.compile(r"[^=\0\s]+")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FUNCTION = re.compile(r"[^:\0]+\.py:[A-Za-z_][A-Za-z0-9_]*")
 _TAKEN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _HEADERS_OF_THE_TRAFFIC = (
     "host",
@@ -511,6 +512,11 @@ def _take(key: Key, name: str, take: Take) -> Iterator[Mistake]:
     for kind, text in given.items():
         if not text:
             yield Mistake((*key, kind), 'must not be empty (got ""): name what to take')
+    if take.python and not _FUNCTION.fullmatch(take.python):
+        yield Mistake(
+            (*key, "python"),
+            f'must name a file and a function in it (got {seen(take.python)}): write python = "totp.py:code"',
+        )
     if take.regex:
         try:
             groups = re.compile(take.regex).groups

@@ -24,7 +24,7 @@ from harness.traffic.recorder import Recorder
 from harness.traffic.tls import TlsWire
 from harness.traffic.upstream import UPSTREAM_HEADER, UPSTREAM_RETRIES_HEADER, UPSTREAM_STATUS_HEADER
 from harness.traffic.visits import End, Origin, Visit
-from harness.traffic.wire import KnownHeads, Target, WantedHeaders, Wire, error_class
+from harness.traffic.wire import ANY_HEADER, KnownHeads, Target, WantedHeaders, Wire, error_class
 
 __all__ = ["WRITE", "Engine"]
 
@@ -370,10 +370,11 @@ class Engine:
 
 
 def _taken_headers(journeys: Mapping[str, Journey]) -> list[str]:
+    """The headers that steps take; all where a function may want any."""
     return [
-        take.key
+        take.key if take.source == "header" else ANY_HEADER
         for journey in journeys.values()
         for step in journey.steps
         for take in step.take.values()
-        if take.source == "header"
+        if take.source in ("header", "python")
     ]

@@ -218,16 +218,19 @@ def _take(visit: Visit, reply: Reply) -> Judgement | None:
     """Keep what the step takes. A judgement of its own when it is not there: the page is not the one declared."""
     step = visit.step.step
     for name, take in step.take.items():
-        value = take.from_reply(reply)
+        if take.source == "python":
+            value, problem = take.look(reply, values=visit.values, cookies=visit.visitor.jar.cookies)
+        else:
+            value, problem = take.look(reply)
         if value is None:
             outcome = Outcome.FAILED if step.method == "GET" else Outcome.UNKNOWN
-            detail = f"nothing to take as {{{name}}}: no {take.source} {take.key!r}"
-            return Judgement(Answer.FAILED, outcome, "wrong-body", detail)
+            return Judgement(Answer.FAILED, outcome, "wrong-body", f"nothing to take as {{{name}}}: {problem}")
         visit.take(name, value)
     return None
 
 
 def _redacted(judgement: Judgement, visit: Visit) -> Judgement:
     """Pages of failed logins like to repeat what was typed."""
-    detail = judgement.detail.replace(visit.visitor.person.password, "(password)")
+    password = visit.visitor.person.password
+    detail = judgement.detail.replace(password, "(password)") if password else judgement.detail
     return Judgement(judgement.answer, judgement.outcome, judgement.error, detail)
