@@ -7,7 +7,7 @@ promise, break anything, or go on behind what failed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +16,10 @@ from typing import Any
 from harness.cluster import Cluster
 from harness.doctor import examine
 from harness.errors import BadInput, HarnessError
+from harness.journeys import Reply
 from harness.layouts import Choice
 from harness.reporting import View
+from harness.services import identity_of
 from harness.setup import Environment, Setup, Traffic
 from harness.standing import Standing, standing
 from harness.traffic.upstream import UPSTREAM_HEADER
@@ -130,45 +132,47 @@ def _journeys(setup: Setup, stands: Standing, seed: int) -> Part:
 
 def _identity(setup: Setup, stands: Standing, seed: int) -> Part:  # noqa: ARG001 - all parts are looked at alike
     cluster, app = stands.cluster, setup.app
-    heads = _asked_through_balancer(cluster, app.health, times=_ASKED_EACH * app.instances, traffic=setup.traffic)
-    if not heads:
+    identity = identity_of(setup)
+    # A marker in a page is looked for in a page.
+    path = app.health if app.identity is None else setup.entry_page
+    replies = _asked_through_balancer(cluster, path, times=_ASKED_EACH * app.instances, traffic=setup.traffic)
+    if not replies:
         return Part(
             what="identity",
             ok=False,
-            told=f"the balancer did not answer {app.health}",
+            told=f"the balancer did not answer {path}",
             remedy="see the log of the balancer",
         )
     whos = cluster.whos()
     named = Counter(
         whos[last]
-        for head in heads
-        if (last := head.get(UPSTREAM_HEADER.lower(), "").rpartition(",")[2].strip()) in whos
+        for reply in replies
+        if (last := (reply.header(UPSTREAM_HEADER) or "").rpartition(",")[2].strip()) in whos
     )
     if named:
         return Part(what="identity", ok=True, told=f"the balancer tells who answered: {_counted(named)}")
-    if app.instance_header is None:
+    if identity is None:
         return Part(
             what="identity",
             ok=False,
             told="nobody tells which instance answered",
             remedy="have the balancer add X-Harness-Upstream (nginx: add_header X-Harness-Upstream $upstream_addr always;), or name a "
-            "header of the application in app.instance_header",
+            "header of the application in app.instance_header, or where else its answers tell in app.identity",
         )
-    said = Counter(head.get(app.instance_header.lower(), "") for head in heads)
+    said = Counter(identity.from_reply(reply) or "" for reply in replies)
+    named_by = identity.key if identity.source == "header" else f"app.identity ({identity.source} {identity.key})"
     if len(said) < 2 or "" in said:
         return Part(
             what="identity",
             ok=False,
-            told=f"{app.instance_header} does not tell instances apart: {_counted(said)}",
+            told=f"{named_by} does not tell instances apart: {_counted(said)}",
             remedy="have each instance name itself there, such as by its host name",
         )
-    return Part(what="identity", ok=True, told=f"{app.instance_header} tells who answered: {_counted(said)}")
+    return Part(what="identity", ok=True, told=f"{named_by} tells who answered: {_counted(said)}")
 
 
-def _asked_through_balancer(
-    cluster: Cluster, path: str, *, times: int, traffic: Traffic
-) -> Sequence[Mapping[str, str]]:
-    """The headers of so many answers."""
+def _asked_through_balancer(cluster: Cluster, path: str, *, times: int, traffic: Traffic) -> Sequence[Reply]:
+    """So many answers."""
     layout = cluster.layout
     host, port = layout.entrance
     secure = layout.balancer.secure
@@ -179,7 +183,7 @@ def _asked_through_balancer(
         "headers": traffic.headers,
     }
     replies = (ask_once(path, host=host, port=port, **how) for _ in range(times))
-    return [reply.headers for reply in replies if reply is not None]
+    return [reply for reply in replies if reply is not None]
 
 
 def _counted(names: Counter[str]) -> str:

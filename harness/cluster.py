@@ -28,7 +28,7 @@ from harness.platforms import CutOff, Relocatable, Replaceable
 from harness.ports import PortLeases
 from harness.replicas import Replicas
 from harness.rollouts import BlueGreen, Rollout, Side, rollout_for
-from harness.services import manner_of
+from harness.services import identity_of, manner_of
 from harness.setup import Environment, Setup
 from harness.waiting import patience, wait_until
 from harness.workspace import Workspace
@@ -141,10 +141,9 @@ class Cluster:
             status = answer.status_code
             value = _facts_of(answer)
             if what in _OF_HEALTH and self.setup.app.healthy is not None:
-                reply = Reply(status, {name.lower(): text for name, text in answer.headers.items()}, answer.content)
-                value = {**value, WELL: manner_of(self.setup).is_well(reply, asked=path)}
-            if self.setup.app.instance_header is not None:
-                said = answer.headers.get(self.setup.app.instance_header, "")
+                value = {**value, WELL: manner_of(self.setup).is_well(_reply_of(answer), asked=path)}
+            said = self._said_by(answer)
+            if said is not None:
                 value = {**value, NAMED: self.whos().get(said, said)}
         except requests.RequestException as problem:
             error = type(problem).__name__
@@ -159,6 +158,14 @@ class Cluster:
         )
         self.record(look)
         return look
+
+    def _said_by(self, answer: requests.Response) -> str | None:
+        """Who an answer says that it is from. A header that is missing says nobody; a page without a marker says nothing."""
+        identity = identity_of(self.setup)
+        if identity is None:
+            return None
+        said = identity.from_reply(_reply_of(answer))
+        return said or "" if identity.source == "header" else said
 
     def look_at_all(self, what: str, path: str) -> tuple[Look, ...]:
         return tuple(self._on_all(lambda instance: self.look(what, instance, path)))
@@ -962,6 +969,17 @@ def _ask(address: str, path: str, *, headers: Mapping[str, str], authority: Path
             allow_redirects=False,
             headers={**headers, "Connection": "close"},
         )
+
+
+def _reply_of(answer: requests.Response) -> Reply:
+    """The same answer, as journeys read it."""
+    cookies = answer.raw.headers.getlist("Set-Cookie")
+    return Reply(
+        answer.status_code,
+        {name.lower(): text for name, text in answer.headers.items()},
+        answer.content,
+        tuple(cookies),
+    )
 
 
 def _watch_idle(instance: Instance, path: str, watched_seconds: float, headers: Mapping[str, str]) -> Look:

@@ -37,6 +37,7 @@ from harness.reporting import (
     write_results,
 )
 from harness.scene import Scene
+from harness.services import identity_of
 from harness.setup import Environment, Setup
 from harness.traffic import Journal, Traffic, read_history, read_journal
 from harness.visitors import LONG_DOWNLOAD, SLOW, Visitors, passwords_of, people_of
@@ -192,6 +193,7 @@ class Verification:
             secure={} if (secure := cluster.layout.balancer.secure) is None else {"balancer": secure.authority},
             version_header=setup.app.version_header,
             instance_header=setup.app.instance_header,
+            identity=identity_of(setup),
         )
 
     @property

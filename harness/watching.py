@@ -26,6 +26,7 @@ from harness.judging import judge_record, judged
 from harness.model import Answer, Checker, Finding, History, Look, RolloutStep
 from harness.promises import CATALOGUE
 from harness.reporting import RunResult, write_page, write_results
+from harness.services import identity_of
 from harness.setup import Environment, Setup
 from harness.standing import folders
 from harness.traffic import Journal, Stream, Task, Traffic, read_history
@@ -278,6 +279,7 @@ def _traffic(wanted: Watch, journal: Journal, secure: Mapping[str, Path]) -> Ite
         people=() if setup is None else people_of(setup),
         version_header=None if setup is None else setup.app.version_header,
         instance_header=None if setup is None else setup.app.instance_header,
+        identity=None if setup is None else identity_of(setup),
     ) as traffic:
         yield traffic
 

@@ -279,6 +279,7 @@ def test_what_the_room_offers_is_what_it_says() -> None:
         "RedisService",
         "Secure",
         "answers_well",
+        "identity_of",
         "instance_container",
         "instance_spec",
         "manner_of",

@@ -23,6 +23,7 @@ SCHEMA: dict[str, Any] = dict(setup_schema())
 # The heading under which the keys of each table are explained.
 HEADINGS = {
     "App": "[app]",
+    "Identity": "[app.identity]",
     "Jobs": "[app.jobs]",
     "RateLimit": "[app.rate_limit]",
     "WebSocket": "[app.websocket]",

@@ -18,11 +18,12 @@ from typing import Any
 from harness import assets
 from harness.compose import Place, Project, Roles, Tool, find_roles, find_tool, parse_project, read_haproxy, read_nginx
 from harness.errors import BadInput, NodeError, WaitTimeout
+from harness.journeys import Reply, Take
 from harness.layouts.parts import Instance, Layout, Store
 from harness.platforms.compose import AttachedPlatform, ComposeNode, ComposePlatform, Wanted, running_project
 from harness.platforms.node import ContainerSpec
 from harness.ports import PortLeases
-from harness.services import Drained, answers_well, manner_of
+from harness.services import Drained, answers_well, identity_of, manner_of
 from harness.services.nginx import workers_among
 from harness.setup import Environment, Setup, expand
 from harness.waiting import wait_until
@@ -34,6 +35,7 @@ _HOST = "127.0.0.1"
 _REFERENCE_IMAGE = "reference-app"
 _HAPROXY_FILE = "/usr/local/etc/haproxy/haproxy.cfg"
 _ANSWER_SECONDS = 2.0
+_MOST_BYTES = 1 << 18
 _RELOADED_WITHIN_SECONDS = 10.0
 _CONTIGUOUS_TRIED = 50
 _DATABASE_KINDS = re.compile(r"postgres|postgis|pgvector|timescale")
@@ -268,10 +270,13 @@ def _instance(
     )
 
     def introduced_as() -> str:
-        """How it calls itself in the header that the setup names for that."""
-        if app.instance_header is None:
+        """How it calls itself where the setup says that it does: in its health path, or a page anybody may ask for."""
+        identity = identity_of(setup)
+        if identity is None:
             return ""
-        return _header(*where(), app.health, app.instance_header, headers=setup.traffic.headers)
+        pages = dict.fromkeys((app.health, setup.entry_page))
+        names = (_introduction(*where(), page, identity, headers=setup.traffic.headers) for page in pages)
+        return next((name for name in names if name), "")
 
     node = platform.adopt(
         first, service=place.service, number=place.number, next_spec=second, introduced_as=introduced_as
@@ -306,12 +311,15 @@ def _refuse_unreachable(node: ComposeNode) -> None:
         ) from problem
 
 
-def _header(host: str, port: int, path: str, name: str, *, headers: Mapping[str, str]) -> str:
-    """How an instance calls itself in this header of its answers; empty when it does not."""
+def _introduction(host: str, port: int, path: str, identity: Take, *, headers: Mapping[str, str]) -> str:
+    """How an instance calls itself in this answer; empty when it does not."""
     connection = HTTPConnection(host, port, timeout=_ANSWER_SECONDS)
     try:
         connection.request("GET", path, headers={**headers, "Connection": "close"})
-        return connection.getresponse().headers.get(name, "")
+        answer = connection.getresponse()
+        told = {name.lower(): value for name, value in answer.getheaders()}
+        cookies = tuple(answer.headers.get_all("Set-Cookie") or ())
+        return identity.from_reply(Reply(answer.status, told, answer.read(_MOST_BYTES), cookies)) or ""
     except (OSError, HTTPException):
         return ""
     finally:

@@ -5,7 +5,7 @@ Must not: start a process that outlives the call, or judge anything.
 
 from __future__ import annotations
 
-from harness.services._asking import Manner, answers_well, manner_of
+from harness.services._asking import Manner, answers_well, identity_of, manner_of
 from harness.services._balancing import CLIENT_HEADER, Drained, Secure
 from harness.services.app import (
     REPLICATED,
@@ -33,6 +33,7 @@ __all__ = [
     "RedisService",
     "Secure",
     "answers_well",
+    "identity_of",
     "instance_container",
     "instance_spec",
     "manner_of",

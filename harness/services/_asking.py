@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 
-from harness.journeys import Match, Reply, compile_match, matches
+from harness.journeys import Match, Reply, Take, compile_match, matches
 from harness.setup import Setup
 
-__all__ = ["ASK_TIMEOUT_SECONDS", "USUAL", "Manner", "answers_well", "manner_of"]
+__all__ = ["ASK_TIMEOUT_SECONDS", "USUAL", "Manner", "answers_well", "identity_of", "manner_of"]
 
 ASK_TIMEOUT_SECONDS = 1.0
 """Patience with a node that accepts and says nothing. A node that is not there refuses at once."""
@@ -44,6 +44,17 @@ def manner_of(setup: Setup) -> Manner:
         headers=setup.traffic.headers,
         healthy=None if healthy is None else compile_match(healthy.model_dump(mode="json", exclude_unset=True)),
     )
+
+
+def identity_of(setup: Setup) -> Take | None:
+    """Where an answer of the application says which instance gave it; None where the setup does not know."""
+    app = setup.app
+    if app.instance_header is not None:
+        return Take("header", app.instance_header)
+    if app.identity is not None:
+        ((kind, key),) = app.identity.given().items()
+        return Take(kind, key)
+    return None
 
 
 def answers_well(host: str, port: int, path: str, *, called: str | None = None, manner: Manner = USUAL) -> bool:

@@ -33,6 +33,7 @@ __all__ = [
     "REQUIRED_JOURNEYS",
     "App",
     "Balancer",
+    "Identity",
     "Images",
     "Jobs",
     "Journey",
@@ -310,6 +311,32 @@ class WebSocket(_Table):
     )
 
 
+class Identity(_Table):
+    """Where an answer of the application says which instance gave it, other than in a header."""
+
+    KINDS: ClassVar[tuple[str, ...]] = ("cookie", "json", "regex")
+
+    cookie: CookieName | None = Field(
+        default=None, description="The name of a cookie that each answer sets.", examples=["SERVERID"]
+    )
+    json_path: str | None = Field(
+        default=None,
+        alias="json",
+        description="The place in a JSON answer: names and places in lists, with dots between.",
+        examples=["served_by"],
+    )
+    regex: str | None = Field(
+        default=None,
+        description="A regular expression over the page; its first group names the instance.",
+        examples=["<!-- served by ([a-z0-9-]+) -->"],
+    )
+
+    def given(self) -> Mapping[str, str]:
+        """The kinds that were given with their values. One, in a file without mistakes."""
+        every = {"cookie": self.cookie, "json": self.json_path, "regex": self.regex}
+        return {kind: value for kind, value in every.items() if value is not None}
+
+
 class App(_Table):
     """The application under test and how one instance of it is run."""
 
@@ -451,6 +478,11 @@ class App(_Table):
         description="A response header of the application's own whose value is {instance}: a second witness of "
         "who answered.",
         examples=["X-App-Instance"],
+    )
+    identity: Identity | None = Field(
+        default=None,
+        description="Where else an answer says which instance gave it: a cookie it sets, a place in its JSON, or a marker in its page.",
+        examples=[{"json": "served_by"}],
     )
     version_header: HeaderName | None = Field(
         default=None,

@@ -18,7 +18,9 @@ from harness.setup.models import (
     METHODS,
     RECORD_JOURNEYS,
     REQUIRED_JOURNEYS,
+    App,
     Balancer,
+    Identity,
     Journey,
     Match,
     Setup,
@@ -84,6 +86,7 @@ def mistakes_between(setup: Setup, *, known_promises: Collection[str] | None) ->
     yield from _instances_named(setup)
     yield from _balancer(setup.balancer)
     yield from _healthy(setup.app.healthy)
+    yield from _identity(setup.app)
     yield from _timed_path("slow", setup.app.slow)
     yield from _timed_path("download", setup.app.download)
     yield from _websocket(setup)
@@ -307,6 +310,42 @@ def _healthy(match: Match | None) -> Iterator[Mistake]:
             )
 
 
+def _identity(app: App) -> Iterator[Mistake]:
+    if app.identity is None:
+        return
+    key: Key = ("app", "identity")
+    given = app.identity.given()
+    if len(given) != 1:
+        yield Mistake(
+            key,
+            f"must have exactly one of {', '.join(Identity.KINDS)} (got {' and '.join(given) or 'none'}): write identity = "
+            '{ json = "served_by" }',
+            about=tuple((*key, kind) for kind in Identity.KINDS),
+        )
+    elif app.instance_header is not None:
+        yield Mistake(
+            key,
+            f"stands beside app.instance_header (got {seen(dict(given))}): one of them says who answered, keep that",
+            about=(("app", "instance_header"),),
+        )
+    if app.identity.regex is not None:
+        yield from _regex((*key, "regex"), app.identity.regex)
+
+
+def _regex(key: Key, text: str) -> Iterator[Mistake]:
+    """A regular expression whose first group is what is wanted."""
+    try:
+        groups = re.compile(text).groups
+    except re.error as error:
+        yield Mistake(
+            key,
+            f"is no regular expression (got {seen(text)}; {error}): put a backslash before a character that stands for itself",
+        )
+    else:
+        if groups == 0:
+            yield Mistake(key, f"has no group (got {seen(text)}): put what to take into ( and )")
+
+
 def _timed_path(key: str, path: str | None) -> Iterator[Mistake]:
     """A path that is told how long to take."""
     if path is None:
@@ -518,17 +557,7 @@ def _take(key: Key, name: str, take: Take) -> Iterator[Mistake]:
             f'must name a file and a function in it (got {seen(take.python)}): write python = "totp.py:code"',
         )
     if take.regex:
-        try:
-            groups = re.compile(take.regex).groups
-        except re.error as error:
-            yield Mistake(
-                (*key, "regex"),
-                f"is no regular expression (got {seen(take.regex)}; {error}): put a backslash before a character that "
-                "stands for itself",
-            )
-        else:
-            if groups == 0:
-                yield Mistake((*key, "regex"), f"has no group (got {seen(take.regex)}): put what to take into ( and )")
+        yield from _regex((*key, "regex"), take.regex)
 
 
 def _what_it_must_tell(name: str, key: Key, journey: Journey) -> Iterator[Mistake]:

@@ -22,7 +22,7 @@ from typing import IO, Any, Self
 
 import harness
 from harness.errors import NothingTested, TrafficError
-from harness.journeys import Journey
+from harness.journeys import Journey, Take
 from harness.model import Answer, Connection, Outcome
 from harness.traffic.people import Person
 from harness.traffic.upstream import BALANCER
@@ -149,11 +149,12 @@ class Traffic:
         instance_header: str | None = None,
         secure: Mapping[str, Path] | None = None,
         people: Sequence[Person] = (),
+        identity: Take | None = None,
     ) -> None:
         """`targets`: host and port by name (`balancer`, `app-1` …); `names`: the instance behind each `host:port` that
         the balancer may name in `X-Harness-Upstream`. `timeout_seconds` is for one request, connecting included.
         `headers` go with every request; `version_header` (X-App-Version) holds the version of who answers,
-        `instance_header` its name. `secure`: the targets that speak TLS, with the certificate of the authority that must
+        `instance_header` its name, or `identity` says where else that is. `secure`: the targets that speak TLS, with the certificate of the authority that must
         have signed for their host. `people`: those who are given, and never register; nobody: they are made, and register.
         """
         self._settings = {
@@ -165,6 +166,7 @@ class Traffic:
             "headers": dict(headers or {}),
             "version_header": version_header or "X-App-Version",
             "instance_header": instance_header,
+            "identity": None if identity is None else [identity.source, identity.key],
             "secure": {via: str(authority) for via, authority in (secure or {}).items()},
             "people": [{"email": each.email, "password": each.password, "name": each.name} for each in people],
         }

@@ -14,7 +14,7 @@ from ssl import SSLContext
 from types import MappingProxyType
 
 from harness.clock import now
-from harness.journeys import Journey, MissingValueError, Reply
+from harness.journeys import Journey, MissingValueError, Reply, Take
 from harness.model import Connection, Outcome
 from harness.traffic.ledger import Counts, Ledger
 from harness.traffic.people import People
@@ -69,6 +69,7 @@ class Engine:
         seed: int,
         most_in_flight: int,
         contexts: Mapping[str, SSLContext] = _NO_TLS,
+        identity: Take | None = None,
     ) -> None:
         """`headers` go with every request. `contexts`: how TLS is made with the targets that speak it, by name. `most_in_flight`: beyond it requests are not sent, and recorded as that."""
         self.people = people
@@ -76,7 +77,9 @@ class Engine:
         self._loop = loop
         self._poller = Poller(loop)
         self._recorder = recorder
-        self._ledger = Ledger(recorder, people, version_header=version_header, instance_header=instance_header)
+        self._ledger = Ledger(
+            recorder, people, version_header=version_header, instance_header=instance_header, identity=identity
+        )
         self._most_in_flight = most_in_flight
         self._contexts = contexts
         self._wanted = WantedHeaders(

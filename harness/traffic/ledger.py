@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, TypeAlias
 
 from harness.clock import now
-from harness.journeys import Judgement, Reply, judge
+from harness.journeys import Judgement, Reply, Take, judge
 from harness.model import Answer, Outcome
 from harness.traffic.people import People, Visitor
 from harness.traffic.plans import StepPlan
@@ -43,11 +43,20 @@ class Counts(NamedTuple):
 class Ledger:
     """See the module. Raises JournalError when the disk is full."""
 
-    def __init__(self, recorder: Recorder, people: People, *, version_header: str, instance_header: str | None) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        people: People,
+        *,
+        version_header: str,
+        instance_header: str | None,
+        identity: Take | None = None,
+    ) -> None:
         self._recorder = recorder
         self._people = people
         self._version_header = version_header.lower()
         self._instance_header = None if instance_header is None else instance_header.lower()
+        self._identity = identity
         self._names: Mapping[str, str] = {}
         self._pages: dict[tuple[StepPlan, Visitor], tuple[int, bytes, Judgement]] = {}
         """The last good page of each visitor at each step."""
@@ -187,7 +196,11 @@ class Ledger:
     def _told_by(self, reply: Reply) -> tuple[str | None, str | None]:
         """What an answer says of its sender: version and name."""
         header = self._instance_header
-        named = None if header is None else reply.headers.get(header, "")
+        if header is not None:
+            named: str | None = reply.headers.get(header, "")
+        else:
+            # A page without a marker says nothing, where a header that is missing says that nobody answered.
+            named = None if self._identity is None else self._identity.from_reply(reply)
         return reply.headers.get(self._version_header), None if named is None else self._names.get(named, named)
 
     def _who(self, via: str, reply: Reply) -> tuple[str | None, tuple[str, ...]]:

@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 import uvloop
 
 from harness.errors import HarnessError
-from harness.journeys import compile_journeys
+from harness.journeys import Take, compile_journeys
 from harness.model import Connection, Pace
 from harness.traffic.engine import Engine
 from harness.traffic.journal import fact_record, to_line
@@ -67,6 +67,7 @@ class Control:
             headers=settings["headers"],
             version_header=settings["version_header"],
             instance_header=settings["instance_header"],
+            identity=None if settings["identity"] is None else Take(*settings["identity"]),
             seed=self._seed,
             most_in_flight=_raise_descriptor_limit() - _SPARE_DESCRIPTORS,
             contexts={via: client_context(Path(authority)) for via, authority in settings["secure"].items()},
