@@ -50,6 +50,17 @@ _ALL = (
         guide="Best Practices: DO 10, DON'T 5",
     ),
     Promise(
+        id="logs.no-trouble",
+        sentence="No instance writes a line that means trouble while people use it and nothing is done to it.",
+        measured="what each instance writes to its log while people log in and browse, and while another instance is killed meanwhile, is "
+        "held against app.trouble; what an instance writes while it is broken itself does not count",
+        bound="no line matches",
+        broken_by="an error that is caught and logged while people are answered all the same, or that only the loss of another instance "
+        "brings about",
+        remedy="read what stands around the line in the log of the instance, and mend it; where it is harmless, narrow the pattern",
+        guide=f"{_TESTING}: 1. Verify All Instances Are Running",
+    ),
+    Promise(
         id="session.every-instance",
         sentence="Whoever logs in on one instance is recognised by every other.",
         measured="people log in on each instance directly and are looked up on each, all ordered pairs; then many visit through the balancer",
@@ -753,6 +764,7 @@ This page is made from the catalogue: `harness promises --markdown > docs/promis
 """
 _GROUPS = {
     "instances": "Are all instances up, and are they one application?",
+    "logs": "Do instances write of trouble?",
     "session": "Do people stay logged in, and do they stay logged out?",
     "csrf": "Is a form that one instance gave good for all of them?",
     "login": "Is a log-in that one instance began good for all of them?",

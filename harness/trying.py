@@ -238,11 +238,11 @@ def _one(
     taken: dict[str, str] = {}
     problems: dict[str, str] = {}
     for key, take in step.take.items():
-        value, problem = take.look(reply, values={**values, **taken}, cookies=jar.cookies)
+        value, why_not = take.look(reply, values={**values, **taken}, cookies=jar.cookies)
         if value is not None:
             taken[key] = value
         elif take.source == "python":
-            problems[key] = redactor(problem)
+            problems[key] = redactor(why_not)
     missing = tuple(key for key in step.take if key not in taken)
     ok = judgement.outcome is Outcome.OK and not missing
     tried = Tried(

@@ -64,7 +64,7 @@ def function_of(key: str) -> Callable[[Answered], object]:
     module = _modules.get(path)
     if module is None:
         module = _modules[path] = _run(path, source)
-    function = getattr(module, name, None)
+    function: Callable[[Answered], object] | None = getattr(module, name, None)
     if not callable(function):
         raise OwnCodeError(f"{path} has no function {name}")
     return function

@@ -126,6 +126,7 @@ _OF_THE_APP = {
     "jobs": "where the application tells of its regular jobs",
     "rate_limit": "how often a person may do what is limited",
     "ready": "where an instance tells whether it wants traffic",
+    "trouble": "which lines of a log mean trouble",
     "websocket": "where people hear of each other at once",
     "overloaded_at": "how many requests an instance works on at once",
     "slow": "which page takes its time",

@@ -162,6 +162,11 @@ _OF_A_PERSON = Like(
     r"[^\x00-\x1f\x7f]*", must="must be one line of text", because="leave out line ends and control characters"
 )
 Texts = Mapping[str, str]
+LinePatterns = Annotated[
+    tuple[Annotated[str, NotEmpty(because="it would be in every line")], ...],
+    OneOrMore(because="no line would mean trouble: leave it out"),
+    BeforeValidator(listed()),
+]
 TextList = Annotated[tuple[str, ...], BeforeValidator(listed())]
 LoneOrTextList = Annotated[
     tuple[str, ...],
@@ -488,6 +493,11 @@ class App(_Table):
         default=None,
         description="A response header of the application's own that names its version.",
         examples=["X-App-Version"],
+    )
+    trouble: LinePatterns | None = Field(
+        default=None,
+        description="Regular expressions of lines in the log of an instance that mean trouble.",
+        examples=[["^panic:", "^Traceback "]],
     )
     jobs: Jobs | None = Field(
         default=None,

@@ -87,6 +87,7 @@ def mistakes_between(setup: Setup, *, known_promises: Collection[str] | None) ->
     yield from _balancer(setup.balancer)
     yield from _healthy(setup.app.healthy)
     yield from _identity(setup.app)
+    yield from _trouble(setup.app.trouble or ())
     yield from _timed_path("slow", setup.app.slow)
     yield from _timed_path("download", setup.app.download)
     yield from _websocket(setup)
@@ -308,6 +309,23 @@ def _healthy(match: Match | None) -> Iterator[Mistake]:
             yield Mistake(
                 key, f"uses {{{name}}}, and nobody in particular asks: leave it out, or double braces that stand there"
             )
+
+
+def _trouble(patterns: Sequence[str]) -> Iterator[Mistake]:
+    for place, pattern in enumerate(patterns):
+        key: Key = ("app", "trouble", place)
+        try:
+            matches_all = re.compile(pattern).search("") is not None
+        except re.error as error:
+            yield Mistake(
+                key,
+                f"is no regular expression (got {seen(pattern)}; {error}): put a backslash before a character that stands for itself",
+            )
+        else:
+            if matches_all:
+                yield Mistake(
+                    key, f"is found in every line (got {seen(pattern)}): say what only a line about trouble holds"
+                )
 
 
 def _identity(app: App) -> Iterator[Mistake]:

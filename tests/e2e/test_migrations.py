@@ -34,7 +34,13 @@ def test_it_is_run_once_on_a_database_that_is_ready(harness: Harness, nothing_le
 def test_one_that_fails_is_one_message(harness: Harness, nothing_left: Check) -> None:
     """With what it said last, but no secret; nothing is judged, and nothing is left."""
     program = "import os; print('cannot reach', os.environ['DATABASE_URL']); raise SystemExit(7)"
-    ended = harness.verify(str(REFERENCE), "--set", f'app.migrate=["{{python}}", "-c", "{program}"]')
+    ended = harness.verify(
+        str(REFERENCE),
+        "--set",
+        'app.start_after="dependencies"',
+        "--set",
+        f'app.migrate=["{{python}}", "-c", "{program}"]',
+    )
     assert ended.code == 2, ended
     assert "app.migrate ended with exit code 7" in ended.err
     assert "cannot reach " in ended.err
