@@ -16,6 +16,7 @@ from harness import clock
 from harness.checkers.measures import who_answered
 from harness.cluster import Cluster
 from harness.errors import NothingTested, WaitTimeout
+from harness.journeys import likely_reason
 from harness.layouts import Instance
 from harness.model import Answer, History, Look, Outcome
 from harness.setup import Setup
@@ -34,6 +35,7 @@ __all__ = [
     "new_record",
     "passwords_of",
     "people_of",
+    "why_nobody",
 ]
 
 BALANCER = "balancer"
@@ -62,6 +64,15 @@ def people_of(setup: Setup) -> tuple[Person, ...]:
 def passwords_of(setup: Setup | None) -> tuple[str, ...]:
     """Theirs, to be kept out of whatever is written."""
     return () if setup is None else tuple(dict.fromkeys(each.password for each in setup.people if each.password))
+
+
+def why_nobody(registered: Sequence[Result], logged_in: Sequence[Result]) -> str:
+    """Why nobody could log in, by the last answers: what it was, and what it is likely to mean."""
+    could_not = registered and all(result.outcome is not Outcome.OK for result in registered)
+    journey, last = ("register", registered[-1]) if could_not else ("login", logged_in[-1])
+    reason = likely_reason(status=last.status, error=last.error, detail=last.detail)
+    told = f"last answer to journey.{journey}: {last.answer}, {last.status or last.error}"
+    return f"{told}; {reason}" if reason else told
 
 
 @dataclass(frozen=True)
@@ -99,7 +110,9 @@ class Visitors:
         where = via.name if via is not None else BALANCER
         people = [Visitor(name, where) for name in self._traffic.new_visitors(self._traffic.at_most(count) or 1)]
         stored_before = self._cluster.count_sessions()
-        self._perform([Task(visitor=person.id, journey="register", via=where, stream="arrive") for person in people])
+        registered = self._perform(
+            [Task(visitor=person.id, journey="register", via=where, stream="arrive") for person in people]
+        )
         results = self._perform(
             [Task(visitor=person.id, journey="login", via=where, stream="arrive") for person in people]
         )
@@ -114,10 +127,9 @@ class Visitors:
             )
         )
         if not acknowledged:
-            last = results[-1]
             raise NothingTested(
-                f"none of {count} people could log in through {where} (last answer: {last.answer}, "
-                f"{last.status or last.error}): `harness journey --try` shows each request and answer"
+                f"none of {len(people)} people could log in through {where} ({why_nobody(registered, results)}): `harness journey --try` "
+                "shows each request and answer"
             )
         self._people.extend(people)
         return tuple(people)

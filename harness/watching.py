@@ -31,7 +31,7 @@ from harness.setup import Environment, Setup
 from harness.standing import folders
 from harness.traffic import Journal, Stream, Task, Traffic, read_history
 from harness.trying import context_for, journeys_of
-from harness.visitors import BALANCER, BROWSE, passwords_of, people_of
+from harness.visitors import BALANCER, BROWSE, passwords_of, people_of, why_nobody
 from harness.workspace import Workspace
 
 __all__ = ["MOST_PER_SECOND", "Site", "Watch", "site_of", "watch"]
@@ -245,13 +245,12 @@ def _arrive(wanted: Watch, traffic: Traffic) -> list[str]:
     if wanted.setup is None:
         return traffic.new_visitors(_STRANGERS, strangers=True)
     people = traffic.new_visitors(traffic.at_most(_PEOPLE))
-    traffic.perform([Task(visitor=each, journey="register", stream="arrive") for each in people])
+    registered = traffic.perform([Task(visitor=each, journey="register", stream="arrive") for each in people])
     results = traffic.perform([Task(visitor=each, journey="login", stream="arrive") for each in people])
     if not any(each.answer in (Answer.DONE, Answer.RECOGNISED) for each in results):
-        last = results[-1]
         raise BadInput(
-            f"none of {len(people)} people could log in at {wanted.site} (last answer: {last.answer}, "
-            f"{last.status or last.error}), and the command was not run: mend its journeys first; `harness journey --try --host {wanted.site}` shows each request and answer"
+            f"none of {len(people)} people could log in at {wanted.site} ({why_nobody(registered, results)}), and the command was not "
+            f"run: mend its journeys first; `harness journey --try --host {wanted.site}` shows each request and answer"
         )
     return people
 

@@ -18,6 +18,7 @@ from harness.journeys.templates import MissingValueError, Template
 
 __all__ = ["METHODS", "RULES", "Journey", "Match", "Request", "Step"]
 
+_SAYS_WHO = "authorization"
 METHODS = ("get", "post", "put", "delete")
 RULES = ("recognised", "logged_out", "refused", "overloaded", "expect")
 """The rules of a step, in the order in which they are tried."""
@@ -95,7 +96,10 @@ class Step:
         return tuple(name for rule in self.rules.values() for name in rule.names)
 
     def request(self, values: Mapping[str, str]) -> Request:
-        """The request for these values. Raises MissingValueError; also when a header's value would break the header."""
+        """The request for these values. Raises MissingValueError; also when a header's value would break the header.
+
+        `Authorization` is left out as long as the person has nothing to put into it.
+        """
         headers: list[tuple[str, str]] = []
         body = b""
         if self.files is not None:
@@ -112,6 +116,8 @@ class Step:
             body = json.dumps(_filled(self.json, values)).encode()
             headers.append(("Content-Type", "application/json"))
         for name, text in self.headers.items():
+            if name.lower() == _SAYS_WHO and any(used not in values for used in text.names):
+                continue  # who has not logged in has no token, and is nobody: that is not a mistake
             value = text.render(values)
             if "\r" in value or "\n" in value or "\0" in value:
                 raise MissingValueError(f"{name}: a value with a line break in it")
