@@ -778,6 +778,7 @@ def _journey(arguments: argparse.Namespace) -> int:
     from harness.setup import secrets_in
     from harness.standing import standing
     from harness.trying import chosen, context_for, declared_lines, journeys_of, where_to_try
+    from harness.visitors import people_of
     from harness.watching import site_of
 
     wishes = _wishes(arguments)
@@ -803,6 +804,8 @@ def _journey(arguments: argparse.Namespace) -> int:
         "timeout_seconds": setup.traffic.timeout_seconds,
         "seed": seed,
         "secrets": secrets_in(setup),
+        "headers": setup.traffic.headers,
+        "people": people_of(setup),
     }
     if arguments.host is not None:
         site = site_of(arguments.host, takes_path=False)

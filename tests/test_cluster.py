@@ -205,7 +205,13 @@ def sides(written: list[Any]) -> Cluster:
     blue = tuple(named(name, runs=True) for name in ("app-1", "app-2"))
     green = tuple(named(f"{each.name}-green", runs=False) for each in blue)
     layout = SimpleNamespace(
-        replicated=None, instances=blue, standby=green, balancer=Switched(), balancer_node=None, whos=dict
+        replicated=None,
+        instances=blue,
+        standby=green,
+        next_migration=None,
+        balancer=Switched(),
+        balancer_node=None,
+        whos=dict,
     )
     rollout = SimpleNamespace(kind="blue-green", drain="balancer-first", gate="ready", env={"APP_VERSION": "2"})
     setup = SimpleNamespace(rollout=rollout, app=SimpleNamespace(env={"APP_VERSION": "1"}), pool=("app-1",))

@@ -2044,7 +2044,22 @@ MIXED = [
     Row("a file is nowhere", held(mixing.ASSETS, mixing.mixed(status=lambda path, app: 404)), {}),
 ]
 
+TROUBLED = {
+    "matched": {"app-2": 2},
+    "said": [{"instance": "app-2", "line": "panic: nil map", "pattern": "^panic:"}] * 2,
+}
+IN_LOGS = [
+    Row(
+        "an instance writes what the setup calls trouble",
+        {"NobodyIsInTrouble": TROUBLED},
+        {"trouble-in-the-log": CERTAIN},
+        told="app-2 wrote 'panic: nil map' (app.trouble: ^panic:)",
+    ),
+    Row("nobody writes of trouble", {"NobodyIsInTrouble": {"matched": {}, "said": []}}, {}),
+]
+
 ROWS = [
+    *IN_LOGS,
     *SESSIONS,
     *LIVES,
     *COMING,

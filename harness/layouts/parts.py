@@ -159,6 +159,10 @@ class Layout:
     """A second set, one for each instance, of the new version: for a rollout that switches from one set to the other."""
     replicated: Replicated | None = None
     """The instances, where not the harness itself keeps them running."""
+    migration: RunnableNode | None = None
+    """What is run once before the first instance is started; None: nothing."""
+    next_migration: RunnableNode | None = None
+    """What is run once before a rollout; None: nothing."""
     balancer: BalancerService
     balancer_node: RunnableNode
     prepare_balancer: Callable[[], None] = lambda: None

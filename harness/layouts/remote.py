@@ -20,7 +20,7 @@ from harness.layouts.choice import Choice
 from harness.layouts.parts import Instance, Layout
 from harness.platforms.remote import RemoteNode, RemoteSpec, succeeds
 from harness.ports import PortLeases
-from harness.services import Drained, Secure, answers_well
+from harness.services import Drained, Secure, answers_well, manner_of
 from harness.setup import HOOKS, Environment, Setup, Tls, expand
 from harness.workspace import Workspace
 
@@ -223,10 +223,11 @@ def _instance(setup: Setup, name: str, number: int, *, workspace: Workspace) -> 
         if (words := remote.hook(hook, name)) is not None and remote.allow_faults
     }
     ask = hooks.pop("ready", None)
+    manner = manner_of(setup)
 
     def is_ready() -> bool:
         if site is not None:
-            return answers_well(site.host, site.port, app.ready_path)
+            return answers_well(site.host, site.port, app.ready_path, manner=manner)
         return ask is None or succeeds(ask, within_seconds=remote.hook_seconds)
 
     def spec() -> RemoteSpec:

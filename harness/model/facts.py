@@ -164,6 +164,10 @@ class RolloutStep:
     detail: str = ""
 
 
+WELL = "harness: well"
+"""The key of a look under which stands whether the answer is that of somebody who is well, where the setup says how that looks."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
     """A single sequential look at one node, outside the traffic."""
@@ -176,6 +180,14 @@ class Look:
     value: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     error: str = ""
+
+    @property
+    def well(self) -> bool:
+        """Whether the answer says that who was asked is well: as the setup says (app.healthy), else by a status below 300."""
+        said = self.value.get(WELL)
+        if isinstance(said, bool):
+            return said
+        return not self.error and self.status is not None and 200 <= self.status < 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
