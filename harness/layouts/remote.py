@@ -9,11 +9,12 @@ import ssl
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from harness.answers import ask
 from harness.certificates import make_certificates
 from harness.errors import BadInput, NodeError
 from harness.layouts.choice import Choice
@@ -222,13 +223,13 @@ def _instance(setup: Setup, name: str, number: int, *, workspace: Workspace) -> 
         for hook in HOOKS
         if (words := remote.hook(hook, name)) is not None and remote.allow_faults
     }
-    ask = hooks.pop("ready", None)
+    tells = hooks.pop("ready", None)
     manner = manner_of(setup)
 
     def is_ready() -> bool:
         if site is not None:
             return answers_well(site.host, site.port, app.ready_path, manner=manner)
-        return ask is None or succeeds(ask, within_seconds=remote.hook_seconds)
+        return tells is None or succeeds(tells, within_seconds=remote.hook_seconds)
 
     def spec() -> RemoteSpec:
         return RemoteSpec(
@@ -345,20 +346,13 @@ def _authority(setup: Setup) -> Path:
 
 def _answers(site: _Site, authority: Path | None) -> str:
     """Why nobody answers there; empty where anybody does, whatever it is: that is for scenarios to judge."""
-    if authority is None:
-        connection = HTTPConnection(site.host, site.port, timeout=_ANSWER_SECONDS)
-    else:
-        context = ssl.create_default_context(cafile=authority)
-        connection = HTTPSConnection(site.host, site.port, timeout=_ANSWER_SECONDS, context=context)
+    context = None if authority is None else ssl.create_default_context(cafile=authority)
     try:
-        connection.request("GET", "/", headers={"Connection": "close"})
-        connection.getresponse()
+        ask("GET", "/", at=(site.host, site.port), within_seconds=_ANSWER_SECONDS, context=context, reads_body=False)
     except ssl.SSLCertVerificationError as problem:
         return f"its certificate is not to be believed: {problem.verify_message}"
     except (OSError, HTTPException) as problem:
         return str(getattr(problem, "strerror", "") or str(problem) or type(problem).__name__)
-    finally:
-        connection.close()
     return ""
 
 
