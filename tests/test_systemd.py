@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from harness import assets
+from harness.setup import load_setup
 
 FOLDER = assets.path("fixtures/systemd")
 GUIDE = """\
@@ -65,6 +66,13 @@ def test_the_units_agree_with_nginx() -> None:
         servers = re.findall(r"^ +server 127\.0\.0\.1:(\d+) ", (FOLDER / kind / "nginx.conf").read_text(), re.MULTILINE)
         (port,) = re.findall(r"PORT=(\d+)%i", (FOLDER / kind / "app@.service").read_text())
         assert servers == [f"{port}{each}" for each in range(3)]
+
+
+def test_its_setup_file_is_sound() -> None:
+    """It is read, and all that it names is what machine.sh makes: see tests/e2e/test_systemd.py."""
+    setup = load_setup(FOLDER / "harness.toml")
+    assert setup.remote is not None
+    assert [setup.remote.hook("deploy", name) is not None for name in setup.remote.instances] == [True] * 3
 
 
 @pytest.mark.parametrize("script", ["machine.sh", "guide/deploy", "tuned/deploy"])
