@@ -278,7 +278,12 @@ def _parser() -> argparse.ArgumentParser:
 
     images = commands.add_parser("images", help="build, list or remove the container images that need no registry")
     images.add_argument("action", choices=("build", "list", "remove"))
-    images.add_argument("names", nargs="*", metavar="NAME", help="only these, such as postgres (default: all of them)")
+    images.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="only these, such as postgres (default: all, and machine once it is there)",
+    )
     images.add_argument("--json", action="store_true", help="print JSON instead of text")
     images.set_defaults(command=_images)
 
