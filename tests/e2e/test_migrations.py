@@ -23,6 +23,8 @@ def test_it_is_run_once_on_a_database_that_is_ready(harness: Harness, nothing_le
         "--only",
         "boot.n-way",
         "--set",
+        'app.start_after="dependencies"',
+        "--set",
         f'app.migrate=["{{python}}", "-c", "{COUNTED}"]',
     ]
     ended = harness.verify(str(REFERENCE), *words)
