@@ -880,7 +880,11 @@ class _RolloutSite:
         self._replaced.update(together)
         for each in together:
             self._note("stop", each)
-        instance.node.replace(instance.next_spec, on_stopped=lambda each: self._note("stopped", each))
+        try:
+            instance.node.replace(instance.next_spec, on_stopped=lambda each: self._note("stopped", each))
+        except NodeNeverReady as problem:
+            self._note("failed", name, detail=str(problem))
+            raise
         self._cluster.moved()
         for each in together:
             self._note("start", each, version=self._version)

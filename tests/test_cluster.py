@@ -283,7 +283,9 @@ def waiting(monkeypatch: pytest.MonkeyPatch, *tries: list[float | None]) -> Clus
     """A cluster whose instance lets slow requests wait so long, try by try."""
     waits = iter([wait for each in tries for wait in each])
     monkeypatch.setattr("harness.cluster._waited", lambda *_: next(waits))
-    setup: Any = SimpleNamespace(app=SimpleNamespace(slow="/slow?seconds={seconds}"), remote=None)
+    setup: Any = SimpleNamespace(
+        app=SimpleNamespace(slow="/slow?seconds={seconds}"), remote=None, traffic=SimpleNamespace(headers={})
+    )
     layout: Any = SimpleNamespace(replicated=None, instances=(on(Asked()),))
     return Cluster(setup, layout)
 

@@ -1585,6 +1585,12 @@ FROM_OUTSIDE = [
         told="nobody was answered for 1.7 s, beginning 0.4 s after the command",
     ),
     Row(
+        "the deploy failed",
+        {"RolloutCostsNothing": {"gave_up": "web-1: the deploy hook of web-1 (ssh …) ended with exit code 1"}},
+        {"deploy-failed": CERTAIN},
+        told="web-1: the deploy hook of web-1 (ssh …) ended with exit code 1",
+    ),
+    Row(
         "nobody was left, and nobody was told",
         deployed("longest-gap", failed=0, kept=0, gap=2.0),
         {"deploy-leaves-nobody": LIKELY},

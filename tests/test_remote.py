@@ -336,6 +336,17 @@ def test_versions(site: Site, workspace: Workspace) -> None:
     assert [line for line in node.last_log_lines() if not line.startswith("--")] == ["new", "old"]
 
 
+def test_a_deploy_that_fails(site: Site, workspace: Workspace) -> None:
+    """Is the setup's own doing, and owed back all the same."""
+    node = node_of(site, workspace, deploy=(*PYTHON, "print('text file busy'); raise SystemExit(1)"))
+    assert node._next is not None
+    with pytest.raises(NodeNeverReady, match="text file busy"):
+        node.replace(node._next, on_stopped=lambda _: None)
+    assert owed(workspace) == ["web-1"]
+    node.start(node._first)
+    assert owed(workspace) == []
+
+
 class TestHooks:
     def test_one_that_fails(self, site: Site, workspace: Workspace) -> None:
         """Its code, and what it said; of its arguments nothing: they may be secret."""

@@ -155,7 +155,7 @@ class FaultWindow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutStep:
-    """One step of a rollout on one instance: `drain` `stop` `stopped` `start` `ready` `enable` `enabled`, or `begin`/`end` for the whole."""
+    """One step of a rollout on one instance: `drain` `stop` `stopped` `start` `ready` `enable` `enabled` `failed`, or `begin`/`end` for the whole."""
 
     step: str
     node: str

@@ -226,6 +226,7 @@ class RemoteNode:
             self._run("kill")
         except NodeError:
             self._over.set()
+            self._runs = self._spec.is_ready()  # it may have done half of it
             raise
         self._watching = watching
         if not self._spec.port:
@@ -245,13 +246,17 @@ class RemoteNode:
         Without a hook that reverts, what was deployed is what it is run as from now on.
 
         Raises:
-            NodeError: the hook fails, or there is none.
+            NodeNeverReady: its owner's deploy fails, which is the setup's own doing.
+            NodeError: there is no hook.
         """
         if spec is self._next:
             if "revert" in self._spec.hooks:
                 self._owe("deploy", by="revert")
                 self._spec = spec
-            self._run("deploy")
+            try:
+                self._run("deploy")
+            except NodeError as problem:
+                raise NodeNeverReady(str(problem)) from problem
         else:
             self._run("revert")
             self._spec = spec
