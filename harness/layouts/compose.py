@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -20,11 +20,11 @@ from harness.answers import ask
 from harness.compose import Place, Project, Roles, Tool, find_roles, find_tool, parse_project, read_haproxy, read_nginx
 from harness.errors import BadInput, NodeError, WaitTimeout
 from harness.journeys import Reply, Take
-from harness.layouts.parts import Instance, Layout, Store
+from harness.layouts.parts import Instance, Layout, SomebodysBalancer, Store
 from harness.platforms.compose import AttachedPlatform, ComposeNode, ComposePlatform, Wanted, running_project
 from harness.platforms.node import ContainerSpec
 from harness.ports import PortLeases
-from harness.services import Drained, answers_well, identity_of, manner_of
+from harness.services import answers_well, identity_of, manner_of
 from harness.services.nginx import workers_among
 from harness.setup import Environment, Setup, expand, secrets_of_variables
 from harness.waiting import wait_until
@@ -378,43 +378,13 @@ def _session_counter(
 # -- the balancer ----------------------------------------------------------------------------------------------------
 
 
-class _OwnBalancer:
-    """A balancer that is somebody's own: nobody drains at it, and it can be had to forget what it counted."""
+class _OwnBalancer(SomebodysBalancer):
+    """A balancer that is somebody else's, and can be had to forget what it counted."""
 
     def __init__(self, kind: str, port: int) -> None:
+        # Its certificates, if it has any, are not ours to believe in.
+        super().__init__(_HOST, port, secure=None)
         self._kind = kind
-        self.host = _HOST
-        self.port = port
-        self.secure: None = None
-        """Its certificates, if it has any, are not ours to believe in."""
-
-    def drain(self, name: str, node: Any, *, within_seconds: float = 0.0) -> Drained:
-        del within_seconds
-        raise NodeError(f"{name} cannot be drained at {node.name}: its configuration is not ours to change")
-
-    def enable(self, name: str, node: Any) -> None:
-        """Nothing: nobody was drained."""
-
-    def switch(
-        self, names: Collection[str], node: Any, *, checked: bool = True, within_seconds: float = 10.0
-    ) -> Drained:
-        del checked, within_seconds
-        raise NodeError(
-            f"{node.name} cannot be switched to {', '.join(names)}: its configuration is not ours to change"
-        )
-
-    def move(self, name: str, address: tuple[str, int], node: Any) -> None:
-        raise NodeError(
-            f"{node.name} cannot be told that {name} is at {address[0]}: its configuration is not ours to change"
-        )
-
-    def reload(self, node: Any) -> str:
-        raise NodeError(f"{node.name} is not ours to reload under traffic: its owner knows how that is done")
-
-    def statistics(self, node: Any) -> Mapping[str, Any]:
-        """Nothing: where it tells, if it does, is its own affair."""
-        del node
-        return {}
 
     def reset(self, node: ComposeNode) -> None:
         """Its own reload where that forgets what was counted (nginx), else a restart of its container.

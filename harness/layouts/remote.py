@@ -18,10 +18,10 @@ from harness.answers import ask
 from harness.certificates import make_certificates
 from harness.errors import BadInput, NodeError
 from harness.layouts.choice import Choice
-from harness.layouts.parts import Instance, Layout
+from harness.layouts.parts import Instance, Layout, SomebodysBalancer
 from harness.platforms.remote import RemoteNode, RemoteSpec, succeeds
 from harness.ports import PortLeases
-from harness.services import Drained, Secure, answers_well, manner_of
+from harness.services import Secure, answers_well, manner_of
 from harness.setup import HOOKS, Environment, Setup, Tls, expand
 from harness.workspace import Workspace
 
@@ -277,44 +277,19 @@ def _leave_alone(instances: Collection[Instance]) -> None:
 # -- the balancer ----------------------------------------------------------------------------------------------------
 
 
-class _FarBalancer:
-    """A balancer of somebody else's: it is asked, and nothing is changed at it."""
+class _FarBalancer(SomebodysBalancer):
+    """A balancer far away: it is asked, and nothing is changed at it."""
 
     def __init__(self, setup: Setup, site: _Site, secure: Secure | None) -> None:
         remote = setup.remote
         assert remote is not None, "only a setup of a site has a balancer far away"
         plain = _Site.of(remote.http) if remote.http is not None else _Site("http", site.host, 80)
         clear = site if secure is None else plain
+        super().__init__(site.host, clear.port, secure=secure)
         self.url = remote.balancer.rstrip("/")
-        self.host, self.port = site.host, clear.port
-        self.secure = secure
-
-    def drain(self, name: str, node: Any, *, within_seconds: float = 0.0) -> Drained:
-        del within_seconds
-        raise NodeError(f"{name} cannot be drained at {node.name}: it is not ours to change")
-
-    def enable(self, name: str, node: Any) -> None:
-        """Nothing: nobody was drained."""
-
-    def switch(
-        self, names: Collection[str], node: Any, *, checked: bool = True, within_seconds: float = 0.0
-    ) -> Drained:
-        del checked, within_seconds
-        raise NodeError(f"{node.name} cannot be switched to {', '.join(names)}: it is not ours to change")
-
-    def move(self, name: str, address: tuple[str, int], node: Any) -> None:
-        raise NodeError(f"{node.name} cannot be told that {name} is at {address[0]}: it is not ours to change")
-
-    def reload(self, node: Any) -> str:
-        raise NodeError(f"{node.name} is not ours to reload")
 
     def reset(self, node: Any) -> None:
         """Nothing: what it remembers is its own affair."""
-
-    def statistics(self, node: Any) -> Mapping[str, Any]:
-        """Nothing: where it tells, if it does, is its own affair."""
-        del node
-        return {}
 
 
 def _secure(site: _Site, authority: Path | None, *, workspace: Workspace) -> Secure | None:

@@ -271,15 +271,10 @@ class RemoteNode:
         self._frozen = True  # also when the hook fails: it may have done half of it
         self._run("pause")
         if self._spec.port:
-            try:
-                wait_until(
-                    lambda: not self._spec.is_ready(),
-                    within_seconds=_EFFECT_WITHIN_SECONDS * patience(),
-                    every_seconds=_LOOK_EVERY_SECONDS,
-                    because=f"{self.name} was frozen by its hook and should answer nothing",
-                )
-            except WaitTimeout as problem:
-                raise NodeError(str(problem)) from None
+            _see(
+                lambda: not self._spec.is_ready(),
+                because=f"{self.name} was frozen by its hook and should answer nothing",
+            )
         self._proof = f"it answers nothing any more ({self._told('pause')})"
 
     def resume(self) -> None:
@@ -320,15 +315,7 @@ class RemoteNode:
         if not self._spec.port:
             self._proof = f"its hook ended well ({self._told(hook)})"
             return
-        try:
-            wait_until(
-                lambda: not self._accepts(),
-                within_seconds=_EFFECT_WITHIN_SECONDS * patience(),
-                every_seconds=_LOOK_EVERY_SECONDS,
-                because=f"after its {hook} hook {self.name} should accept no connections",
-            )
-        except WaitTimeout as problem:
-            raise NodeError(str(problem)) from None
+        _see(lambda: not self._accepts(), because=f"after its {hook} hook {self.name} should accept no connections")
         self._proof = f"it accepts no connections any more ({self._told(hook)})"
 
     def _accepts(self) -> bool:
@@ -361,6 +348,19 @@ class RemoteNode:
                 self._back_since = clock.now()
                 self._runs = True
                 return
+
+
+def _see(condition: Callable[[], bool], *, because: str) -> None:
+    """Return when what a hook was to do is seen. Raises NodeError: it is not."""
+    try:
+        wait_until(
+            condition,
+            within_seconds=_EFFECT_WITHIN_SECONDS * patience(),
+            every_seconds=_LOOK_EVERY_SECONDS,
+            because=because,
+        )
+    except WaitTimeout as problem:
+        raise NodeError(str(problem)) from None
 
 
 def _shown(argv: tuple[str, ...]) -> str:
