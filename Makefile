@@ -44,7 +44,7 @@ test:
 # twin of their own are replaced under traffic. `make mutants` has them all.
 SOME_MUTANTS := $(addprefix --only ,'!haproxy-*' '!behind-haproxy-*' '!listener-closed-early' '!no-health-check' '!hang-not-noticed' \
 	'!events-kept' '!killed-before-longest' '!session-format-upgraded' \
-	'!cold-at-first' '!ready-before-warm-up' '!switched-before-ready' '!left-set-cut' '!half-at-once' '!secret-at-boot')
+	'!trouble-in-log' '!cold-at-first' '!ready-before-warm-up' '!switched-before-ready' '!left-set-cut' '!half-at-once' '!secret-at-boot')
 
 processes:
 	$(MAKE) mutants MUTANTS="$(SOME_MUTANTS)"

@@ -7,21 +7,24 @@ promise, break anything, or go on behind what failed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness.cluster import Cluster
 from harness.doctor import examine
 from harness.errors import BadInput, HarnessError
+from harness.journeys import Reply
 from harness.layouts import Choice
-from harness.model import Look
 from harness.reporting import View
-from harness.setup import Environment, Setup, secrets_in
+from harness.services import identity_of
+from harness.setup import Environment, Setup, Traffic, secrets_in
 from harness.standing import Standing, standing
 from harness.traffic.upstream import UPSTREAM_HEADER
 from harness.trying import as_lines, ask_once, chosen, context_for, journeys_of, try_journeys, where_to_try
+from harness.visitors import people_of
 
 __all__ = ["Part", "check_up"]
 
@@ -88,14 +91,15 @@ def _healthy(setup: Setup, stands: Standing, seed: int) -> Part:  # noqa: ARG001
         return Part(what="healthy", ok=True, told=told)
     paths = {"app.health": app.health} | ({"app.ready": app.ready} if app.ready is not None else {})
     for key, path in paths.items():
-        bad = [look for look in cluster.look_at_all(key.partition(".")[2], path) if not _succeeded(look)]
+        bad = [look for look in cluster.look_at_all(key.partition(".")[2], path) if not look.well]
         if bad:
             seen = ", ".join(f"{look.node}: {look.error or f'status {look.status}'}" for look in bad)
             return Part(
                 what="healthy",
                 ok=False,
-                told=f"{path} is not answered with 2xx ({seen})",
-                remedy=f"{key} is the path that says how an instance is: correct it, or see the log of the instance",
+                told=f"{path} is not answered {'with 2xx' if app.healthy is None else 'as app.healthy says'} ({seen})",
+                remedy=f"{key} is the path that says how an instance is, and app.healthy which answer is good: correct them, or see the log "
+                "of the instance",
             )
     count = len(cluster.reachable)
     return Part(
@@ -103,10 +107,6 @@ def _healthy(setup: Setup, stands: Standing, seed: int) -> Part:  # noqa: ARG001
         ok=True,
         told=f"{count} of {len(cluster.instances)} instances answer {' and '.join(paths.values())}",
     )
-
-
-def _succeeded(look: Look) -> bool:
-    return not look.error and look.status is not None and 200 <= look.status < 300
 
 
 def _journeys(setup: Setup, stands: Standing, seed: int) -> Part:
@@ -123,6 +123,8 @@ def _journeys(setup: Setup, stands: Standing, seed: int) -> Part:
         timeout_seconds=setup.traffic.timeout_seconds,
         seed=seed,
         secrets=secrets_in(setup),
+        headers=setup.traffic.headers,
+        people=people_of(setup),
     ):
         steps += 1
         if not step.ok:
@@ -140,54 +142,61 @@ def _journeys(setup: Setup, stands: Standing, seed: int) -> Part:
 
 def _identity(setup: Setup, stands: Standing, seed: int) -> Part:  # noqa: ARG001 - all parts are looked at alike
     cluster, app = stands.cluster, setup.app
-    heads = _asked_through_balancer(
-        cluster, app.health, times=_ASKED_EACH * cluster.breadth, timeout=setup.traffic.timeout_seconds
-    )
-    if not heads:
+    identity = identity_of(setup)
+    # A marker in a page is looked for in a page.
+    path = app.health if app.identity is None else setup.entry_page
+    replies = _asked_through_balancer(cluster, path, times=_ASKED_EACH * cluster.breadth, traffic=setup.traffic)
+    if not replies:
         return Part(
             what="identity",
             ok=False,
-            told=f"the balancer did not answer {app.health}",
+            told=f"the balancer did not answer {path}",
             remedy="see the log of the balancer",
         )
     whos = cluster.whos()
     named = Counter(
         whos[last]
-        for head in heads
-        if (last := head.get(UPSTREAM_HEADER.lower(), "").rpartition(",")[2].strip()) in whos
+        for reply in replies
+        if (last := (reply.header(UPSTREAM_HEADER) or "").rpartition(",")[2].strip()) in whos
     )
     if named:
         return Part(what="identity", ok=True, told=f"the balancer tells who answered: {_counted(named)}")
     if setup.remote is not None and not cluster.names:
         told = "the instances are not known ([remote.instances] names them), so that where load goes is not judged"
         return Part(what="identity", ok=True, told=told)
-    if app.instance_header is None:
+    if identity is None:
         return Part(
             what="identity",
             ok=False,
             told="nobody tells which instance answered",
             remedy="have the balancer add X-Harness-Upstream (nginx: add_header X-Harness-Upstream $upstream_addr always;), or name a "
-            "header of the application in app.instance_header",
+            "header of the application in app.instance_header, or where else its answers tell in app.identity",
         )
-    said = Counter(head.get(app.instance_header.lower(), "") for head in heads)
+    said = Counter(identity.from_reply(reply) or "" for reply in replies)
+    named_by = identity.key if identity.source == "header" else f"app.identity ({identity.source} {identity.key})"
     if len(said) < 2 or "" in said:
         return Part(
             what="identity",
             ok=False,
-            told=f"{app.instance_header} does not tell instances apart: {_counted(said)}",
+            told=f"{named_by} does not tell instances apart: {_counted(said)}",
             remedy="have each instance name itself there, such as by its host name",
         )
-    return Part(what="identity", ok=True, told=f"{app.instance_header} tells who answered: {_counted(said)}")
+    return Part(what="identity", ok=True, told=f"{named_by} tells who answered: {_counted(said)}")
 
 
-def _asked_through_balancer(cluster: Cluster, path: str, *, times: int, timeout: float) -> Sequence[Mapping[str, str]]:
-    """The headers of so many answers."""
+def _asked_through_balancer(cluster: Cluster, path: str, *, times: int, traffic: Traffic) -> Sequence[Reply]:
+    """So many answers."""
     layout = cluster.layout
     host, port = layout.entrance
     secure = layout.balancer.secure
     context = None if secure is None else context_for("https", secure.authority)
-    replies = (ask_once(path, host=host, port=port, context=context, timeout_seconds=timeout) for _ in range(times))
-    return [reply.headers for reply in replies if reply is not None]
+    how: dict[str, Any] = {
+        "context": context,
+        "timeout_seconds": traffic.timeout_seconds,
+        "headers": traffic.headers,
+    }
+    replies = (ask_once(path, host=host, port=port, **how) for _ in range(times))
+    return [reply for reply in replies if reply is not None]
 
 
 def _counted(names: Counter[str]) -> str:

@@ -278,7 +278,12 @@ def _parser() -> argparse.ArgumentParser:
 
     images = commands.add_parser("images", help="build, list or remove the container images that need no registry")
     images.add_argument("action", choices=("build", "list", "remove"))
-    images.add_argument("names", nargs="*", metavar="NAME", help="only these, such as postgres (default: all of them)")
+    images.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="only these, such as postgres (default: all, and machine once it is there)",
+    )
     images.add_argument("--json", action="store_true", help="print JSON instead of text")
     images.set_defaults(command=_images)
 
@@ -778,6 +783,7 @@ def _journey(arguments: argparse.Namespace) -> int:
     from harness.setup import secrets_in
     from harness.standing import standing
     from harness.trying import chosen, context_for, declared_lines, journeys_of, where_to_try
+    from harness.visitors import people_of
     from harness.watching import site_of
 
     wishes = _wishes(arguments)
@@ -803,6 +809,8 @@ def _journey(arguments: argparse.Namespace) -> int:
         "timeout_seconds": setup.traffic.timeout_seconds,
         "seed": seed,
         "secrets": secrets_in(setup),
+        "headers": setup.traffic.headers,
+        "people": people_of(setup),
     }
     if arguments.host is not None:
         site = site_of(arguments.host, takes_path=False)

@@ -21,14 +21,16 @@ from harness import clock
 from harness.answers import Answer, ask, connection_to, object_in
 from harness.errors import HarnessError, NodeError, NodeNeverReady, NothingTested, WaitTimeout
 from harness.faults import Fault
+from harness.journeys import Reply
 from harness.layouts import Database, Instance, Layout, RunnableNode, Store, lay_out
-from harness.model import FaultWindow, Look, RolloutStep
+from harness.model import WELL, FaultWindow, Look, RolloutStep
 from harness.platforms import CutOff, Elsewhere, Relocatable, Replaceable
 from harness.ports import PortLeases
 from harness.replicas import Replicas
 from harness.rollouts import BlueGreen, Rollout, Side, rollout_for
+from harness.services import identity_of, manner_of
 from harness.setup import Environment, Setup, secrets_in
-from harness.waiting import wait_until
+from harness.waiting import patience, wait_until
 from harness.workspace import Workspace
 
 __all__ = ["Cluster", "Recorder", "boot"]
@@ -42,6 +44,8 @@ _AT_ONCE_SECONDS = 0.25
 """How long each of them takes: long beside what starting so many costs."""
 _AT_ONCE_TRIES = 2
 """A busy machine makes some of them late: the better try counts."""
+_OF_HEALTH = ("health", "ready")
+"""Looks that ask an instance how it is."""
 _BACK_WITHIN_SECONDS = 30.0
 _FIRST_CLIENT = 20
 _UNKNOWN_BREADTH = 6
@@ -162,11 +166,13 @@ class Cluster:
         value: Mapping[str, Any] = {}
         error = ""
         try:
-            answer = _ask(instance.address, path)
+            answer = _ask(instance.address, path, headers=self.setup.traffic.headers)
             status = answer.status
             value = _facts_of(answer)
-            if self.setup.app.instance_header is not None:
-                said = answer.headers.get(self.setup.app.instance_header.lower(), "")
+            if what in _OF_HEALTH and self.setup.app.healthy is not None:
+                value = {**value, WELL: manner_of(self.setup).is_well(_reply_of(answer), asked=path)}
+            said = self._said_by(answer)
+            if said is not None:
                 value = {**value, NAMED: self.whos().get(said, said)}
         except (OSError, HTTPException) as problem:
             error = type(problem).__name__
@@ -182,6 +188,14 @@ class Cluster:
         self.record(look)
         return look
 
+    def _said_by(self, answer: Answer) -> str | None:
+        """Who an answer says that it is from. A header that is missing says nobody; a page without a marker says nothing."""
+        identity = identity_of(self.setup)
+        if identity is None:
+            return None
+        said = identity.from_reply(_reply_of(answer))
+        return said or "" if identity.source == "header" else said
+
     def look_at_all(self, what: str, path: str) -> tuple[Look, ...]:
         """Ask every instance that can be asked by itself."""
         return tuple(self._on_each(self.reachable, lambda instance: self.look(what, instance, path)))
@@ -189,7 +203,7 @@ class Cluster:
     def page(self, instance: Instance, path: str) -> str:
         """One page, asked of one instance directly. Raises NothingTested: it does not come."""
         try:
-            answer = _ask(instance.address, path)
+            answer = _ask(instance.address, path, headers=self.setup.traffic.headers)
         except (OSError, HTTPException) as problem:
             raise NothingTested(f"{instance.name} did not give {path}: {type(problem).__name__}") from problem
         if answer.status >= 300:
@@ -211,9 +225,13 @@ class Cluster:
         path = (self.setup.app.slow or "").replace("{seconds}", f"{_AT_ONCE_SECONDS:g}")
         most = 0
         began = clock.now()
+
+        def ask_slowly(_: int) -> float | None:
+            return _waited(instance, path, self.setup.traffic.headers)
+
         for _ in range(_AT_ONCE_TRIES):
             with ThreadPoolExecutor(_AT_ONCE_TRIED, "at-once") as pool:
-                waits = [wait for wait in pool.map(lambda _: _waited(instance, path), range(_AT_ONCE_TRIED)) if wait]
+                waits = [wait for wait in pool.map(ask_slowly, range(_AT_ONCE_TRIED)) if wait]
             # Who had to wait for another's end took as long again.
             most = max(most, sum(wait < min(waits) + _AT_ONCE_SECONDS / 2 for wait in waits))
             if most == _AT_ONCE_TRIED:
@@ -226,7 +244,9 @@ class Cluster:
 
     def look_at_idle_connections(self, *, watched_seconds: float) -> None:
         """Ask every instance its health path on a connection that is kept, and see whether it ends that within this time."""
-        for look in self._on_all(lambda instance: _watch_idle(instance, self.setup.app.health, watched_seconds)):
+        for look in self._on_all(
+            lambda instance: _watch_idle(instance, self.setup.app.health, watched_seconds, self.setup.traffic.headers)
+        ):
             self.record(look)
 
     def count_sessions(self) -> int | None:
@@ -445,6 +465,8 @@ class Cluster:
         self.tampered = True
         self._on_all(lambda instance: instance.node.stop())
         self.database.empty()
+        if self.layout.migration is not None:
+            self._migrate(self.layout.migration, key="app.migrate")
         began = clock.now()
         self._on_all(lambda instance: instance.node.start())
         looks = self._on_all(self._how_it_came_up)
@@ -471,8 +493,13 @@ class Cluster:
         )
 
     def roll_out(self, rollout: Rollout | None = None) -> None:
-        """Replace every instance by the new version, as the setup (or `rollout`) says."""
+        """Replace every instance by the new version, as the setup (or `rollout`) says.
+
+        Raises:
+            NothingTested: what is to be run before (rollout.migrate) failed.
+        """
         self.tampered = True
+        self._migrate_next()
         if rollout is None and (switch := self._switch) is not None:
             self.record(RolloutStep(step="begin", node="", at=clock.now(), detail=str(switch)))
             switch.carry_out(_TwoSides(self))
@@ -490,8 +517,10 @@ class Cluster:
 
         Raises:
             NodeNeverReady: the new version does not come up, or the old one does not come back.
+            NothingTested: what is to be run before (rollout.migrate) failed.
         """
         self.tampered = True
+        self._migrate_next()
         site = _RolloutSite(self)
         site.replace(instance.name)
         site.wait_ready(instance.name)
@@ -570,12 +599,12 @@ class Cluster:
     def _wait_answering(self) -> None:
         """Ready is the application's word; between scenarios a real page must be served as well."""
         page = self.setup.entry_page
-
+        headers = self.setup.traffic.headers
         secure = self.layout.balancer.secure
 
         def answers(address: str, authority: Path | None) -> bool:
             try:
-                return _ask(address, page, authority=authority).status < 500
+                return _ask(address, page, headers=headers, authority=authority).status < 500
             except (OSError, HTTPException):
                 return False
 
@@ -668,6 +697,8 @@ class Cluster:
             rest = [] if layout.balancer_waits else [pool.submit(balancer)]
             if app.start_after == "dependencies":
                 _first_failure(stores)
+            if layout.migration is not None:
+                self._migrate(layout.migration, key="app.migrate")
             if app.first_start == "serial":
                 rest.append(pool.submit(one_after_the_other))
             else:
@@ -684,7 +715,7 @@ class Cluster:
             self._given_up = True
             if self.replicas is not None:
                 self.replicas.give_up()
-            for node in self.nodes:
+            for node in (*self.nodes, *self._migrations):
                 if node.is_running() and not layout.borrowed:
                     node.kill()
             raise
@@ -715,13 +746,56 @@ class Cluster:
                 problems.append(problem)
         layout = self.layout
         stores = [each.node for each in layout.stores]
-        running = [instance.node for instance in (*self.instances, *layout.standby)]
+        running = [*self._migrations, *(instance.node for instance in (*self.instances, *layout.standby))]
         for group in (running, [layout.balancer_node], stores):
             if group:
                 with ThreadPoolExecutor(len(group), "stop") as pool:
                     list(pool.map(end, group))
         if problems:
             raise ExceptionGroup("some nodes could not be stopped", problems)
+
+    @property
+    def _migrations(self) -> tuple[RunnableNode, ...]:
+        both = (self.layout.migration, self.layout.next_migration)
+        return tuple(node for node in both if node is not None)
+
+    def _migrate(self, node: RunnableNode, *, key: str) -> None:
+        """Run what is run once before the first instance of a version, to its end.
+
+        Raises:
+            NodeNeverReady: it did not end well, or not in time; with the end of its log.
+        """
+        began = clock.now()
+        limit = self.setup.app.migrate_within_seconds
+        node.start()
+        try:
+            wait_until(
+                lambda: not node.is_running() or self._given_up,
+                within_seconds=limit,
+                because=f"{key} should have ended",
+            )
+        except WaitTimeout:
+            node.kill()
+            raise NodeNeverReady(
+                f"{key} was still running after {limit * patience():g} s, and was ended: correct it, or raise "
+                f"app.migrate_within_seconds{_log_of(node)}"
+            ) from None
+        self._spent("migrations", clock.now() - began)
+        if node.exit_code != 0 and not self._given_up:
+            raise NodeNeverReady(
+                f"{key} ended with exit code {node.exit_code} after {clock.now() - began:.1f} s: correct it, or what it "
+                f"needs{_log_of(node)}"
+            )
+
+    def _migrate_next(self) -> None:
+        """Run what is run once before a rollout. Raises NothingTested: it failed, and no instance was replaced."""
+        node = self.layout.next_migration
+        if node is None:
+            return
+        try:
+            self._migrate(node, key="rollout.migrate")
+        except NodeNeverReady as problem:
+            raise NothingTested(f"the rollout was not begun: {problem}") from problem
 
     def _on_all(self, act: Callable[[Instance], _Result]) -> list[_Result]:
         return self._on_each(self.instances, act)
@@ -806,7 +880,11 @@ class _RolloutSite:
         self._replaced.update(together)
         for each in together:
             self._note("stop", each)
-        instance.node.replace(instance.next_spec, on_stopped=lambda each: self._note("stopped", each))
+        try:
+            instance.node.replace(instance.next_spec, on_stopped=lambda each: self._note("stopped", each))
+        except NodeNeverReady as problem:
+            self._note("failed", name, detail=str(problem))
+            raise
         self._cluster.moved()
         for each in together:
             self._note("start", each, version=self._version)
@@ -940,6 +1018,14 @@ class _TwoSides:
         self._cluster.record(RolloutStep(step=step, node=name, at=clock.now(), version=version, detail=detail))
 
 
+def _log_of(node: RunnableNode) -> str:
+    """The end of its log, as a message shows it. It may hold secrets: redact before showing."""
+    lines = node.last_log_lines()
+    if not lines:
+        return "\nIt wrote nothing to its log."
+    return "\nThe end of its log:\n" + "\n".join(f"    {line}" for line in lines)
+
+
 def _give_back(node: RunnableNode) -> None:
     """As it was found: running, and on its network."""
     if isinstance(node, CutOff):
@@ -954,7 +1040,7 @@ def _first_failure(futures: Sequence[Future[None]]) -> None:
         future.result()
 
 
-def _ask(address: str, path: str, *, authority: Path | None = None) -> Answer:
+def _ask(address: str, path: str, *, headers: Mapping[str, str], authority: Path | None = None) -> Answer:
     """One request to an instance itself (or to the balancer), redirects not followed. Raises OSError and HTTPException.
 
     `authority`: TLS is spoken, and this certificate must have signed for who answers.
@@ -963,23 +1049,29 @@ def _ask(address: str, path: str, *, authority: Path | None = None) -> Answer:
     return ask(
         "GET",
         path,
-        at=(host, int(port)),
+        at=(host.strip("[]"), int(port)),
         within_seconds=_LOOK_TIMEOUT_SECONDS,
+        headers=headers,
         context=None if authority is None else ssl.create_default_context(cafile=authority),
     )
 
 
-def _waited(instance: Instance, path: str) -> float | None:
+def _waited(instance: Instance, path: str, headers: Mapping[str, str]) -> float | None:
     """How long one request took, in seconds. None: it was not answered as it should be."""
     began = clock.now()
     try:
-        answer = _ask(instance.address, path)
+        answer = _ask(instance.address, path, headers=headers)
     except (OSError, HTTPException):
         return None
     return clock.now() - began if answer.status < 300 else None
 
 
-def _watch_idle(instance: Instance, path: str, watched_seconds: float) -> Look:
+def _reply_of(answer: Answer) -> Reply:
+    """The same answer, as journeys read it."""
+    return Reply(answer.status, answer.headers, answer.body, answer.set_cookies)
+
+
+def _watch_idle(instance: Instance, path: str, watched_seconds: float, headers: Mapping[str, str]) -> Look:
     """What becomes of a connection that nothing is sent on any more. `ended_seconds`: since the answer; None: it was kept."""
     host, port = instance.target
     connection = connection_to(host, port, within_seconds=_LOOK_TIMEOUT_SECONDS)
@@ -989,7 +1081,7 @@ def _watch_idle(instance: Instance, path: str, watched_seconds: float) -> Look:
     says_so = False
     error = ""
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers=dict(headers))
         answer = connection.getresponse()
         status = answer.status
         wire, says_so = connection.sock, answer.will_close

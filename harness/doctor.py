@@ -276,7 +276,10 @@ def _images(seen: _Sight, environment: Environment) -> tuple[Found, ...]:
             states[each.state].append(each.name)
     except HarnessError:  # without the SDK: then by their names alone
         for image in images.BUILT.values():
-            states["built" if image.tag in seen.engine.images else "missing"].append(image.name)
+            if image.tag in seen.engine.images:
+                states["built"].append(image.name)
+            elif not image.only_by_name:
+                states["missing"].append(image.name)
     to_build = [*states["outdated"], *states["missing"]]
     by_default = "; used where the setup does not say"
     first = Found(

@@ -15,10 +15,11 @@ from typing import TypeVar
 
 from harness import assets
 from harness.errors import BadInput, HarnessError
+from harness.journeys import compile_journeys
 from harness.layouts import Choice, adapt, adopt, choose, missing, undeclared
 from harness.promises import CATALOGUE, matching, why_left_out
 from harness.reporting import QuietView, RunResult, View, append_summary
-from harness.setup import Environment, Setup, load_setup, parse_override, read_environment
+from harness.setup import Environment, Setup, know_people, load_setup, parse_override, read_environment
 from harness.verification import Verification
 from harness.waiting import set_patience
 
@@ -287,7 +288,11 @@ def read_setup(wishes: Wishes) -> tuple[Setup, Environment]:
     if wishes.instances is not None:
         overrides["app.instances"] = wishes.instances
     overrides |= _of_compose(wishes)
-    return load_setup(path, overrides=overrides, known_promises=tuple(CATALOGUE)), environment
+    setup = load_setup(path, overrides=overrides, known_promises=tuple(CATALOGUE))
+    known = know_people(setup, environment)
+    # Functions of a person's own are looked for while nothing has been started.
+    compile_journeys(known.declared_journeys())
+    return known, environment
 
 
 def read_wishes(wishes: Wishes) -> tuple[Setup, Choice, Environment]:

@@ -70,6 +70,8 @@ class BuiltImage:
     parent: str | None = "base"
     argument: str = "BASE"
     """The build argument of its Dockerfile that names the parent."""
+    only_by_name: bool = False
+    """Whether it is made only when somebody names it: no run needs it. Once it is there, it is like the others."""
 
 
 BUILT: Mapping[str, BuiltImage] = {
@@ -85,6 +87,14 @@ BUILT: Mapping[str, BuiltImage] = {
             "reference-app", "harness/reference-app:latest", "reference_app", parent="python", argument="PYTHON_IMAGE"
         ),
         BuiltImage("locust", "harness/locust:2", "fixtures/images/locust", parent="python", argument="PYTHON_IMAGE"),
+        BuiltImage(
+            "machine",
+            "harness/machine:trixie",
+            "fixtures/images/machine",
+            parent="reference-app",
+            argument="REFERENCE_APP",
+            only_by_name=True,
+        ),
     )
 }
 """Ours, parents first."""
@@ -153,11 +163,11 @@ class Found:
 
 
 def survey(names: Collection[str] = (), *, where: Address | None = None) -> list[Found]:
-    """The images of ours with these names, or all. Raises BadInput when no engine answers."""
+    """The images of ours with these names, or all that are made unasked or are there. Raises BadInput when no engine answers."""
     with closing(engine.connect(where)) as client:
         present = _present(client)
     found = []
-    for image in _chosen(names):
+    for image in _chosen(names, present):
         seen = present.get(image.name)
         state: Literal["built", "outdated", "missing"] = (
             "missing" if seen is None else "built" if seen.inputs == fingerprint(image.name) else "outdated"
@@ -179,8 +189,10 @@ def check_names(names: Collection[str]) -> None:
         raise BadInput(f"no image of ours is named {', '.join(unknown)}: they are {', '.join(BUILT)}")
 
 
-def _chosen(names: Collection[str]) -> list[BuiltImage]:
-    return [image for image in BUILT.values() if not names or image.name in names]
+def _chosen(names: Collection[str], present: Collection[str]) -> list[BuiltImage]:
+    if names:
+        return [image for image in BUILT.values() if image.name in names]
+    return [image for image in BUILT.values() if not image.only_by_name or image.name in present]
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +267,8 @@ def _tar(files: Mapping[str, bytes]) -> bytes:
 
 
 def build(names: Collection[str] = (), *, where: Address | None = None, on_progress: Progress = _nobody) -> list[str]:
-    """Make the images that are missing or outdated, of those named (all of ours when none are), and their parents.
+    """Make the images that are missing or outdated, of those named, and their parents. When none are named: of all
+    that are made unasked or are there.
 
     Independent ones are built at the same time. Returns the names of those that were made.
 
@@ -263,9 +276,10 @@ def build(names: Collection[str] = (), *, where: Address | None = None, on_progr
         BadInput: a name is unknown, no engine answers, or an image cannot be built here.
     """
     check_names(names)
-    wanted = [image.name for image in _chosen(names)]
     with closing(engine.connect(where)) as client:
-        if not _needed(wanted, _present(client)):
+        present = _present(client)
+        wanted = [image.name for image in _chosen(names, present)]
+        if not _needed(wanted, present):
             return []
         with _one_at_a_time(on_progress):
             # Once more: another harness may have built them while we waited.
@@ -562,7 +576,7 @@ def remove(names: Collection[str] = (), *, where: Address | None = None) -> list
     removed = []
     with closing(engine.connect(where)) as client:
         present = _present(client)
-        for image in reversed(_chosen(names)):
+        for image in reversed(_chosen(names, present)):
             if image.name in present:
                 with engine.explained(f"{image.tag} cannot be removed", kind=BadInput):
                     client.api.remove_image(image.tag)

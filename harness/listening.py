@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from http.client import HTTPException
 from types import TracebackType
@@ -32,8 +33,8 @@ _NO_WORD = 1006
 class Listener:
     """One connection, from its first to its last word. Everything that comes is kept, up to a bound."""
 
-    def __init__(self, at: tuple[str, int], path: str) -> None:
-        """Connect. Raises NothingTested: nobody answers there as a WebSocket does."""
+    def __init__(self, at: tuple[str, int], path: str, *, headers: Mapping[str, str] | None = None) -> None:
+        """Connect, with these headers. Raises NothingTested: nobody answers there as a WebSocket does."""
         host, port = at
         self._stack = ExitStack()
         wire: socket.socket | None = None
@@ -50,6 +51,7 @@ class Listener:
                     proxy=None,
                     compression=None,
                     ping_interval=None,
+                    additional_headers=headers,
                 )
             )
         except (OSError, WebSocketException, ValueError) as problem:
@@ -111,14 +113,14 @@ class EventListener:
     close_code: int | None = None
     """It has none: the end of the answer is all there is."""
 
-    def __init__(self, at: tuple[str, int], path: str) -> None:
-        """Ask for it. Raises NothingTested: nobody answers there with events."""
+    def __init__(self, at: tuple[str, int], path: str, *, headers: Mapping[str, str] | None = None) -> None:
+        """Ask for it, with these headers. Raises NothingTested: nobody answers there with events."""
         host, port = at
         self._connection = connection_to(host, port, within_seconds=_CONNECT_SECONDS)
         self.ended_at: float | None = None
         """When the answer was over, on the clock of the history; None while it is not."""
         try:
-            self._connection.request("GET", path, headers={"Accept": "text/event-stream"})
+            self._connection.request("GET", path, headers={**(headers or {}), "Accept": "text/event-stream"})
             # Its end closes it, and then nobody else can.
             self._wire = self._connection.sock
             self._answer = self._connection.getresponse()

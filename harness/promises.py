@@ -33,7 +33,7 @@ _ALL = (
         id="instances.answer",
         sentence="Every instance is alive and answers its health check.",
         measured="each instance is asked its health path directly, not through the balancer",
-        bound="every instance answers with a status below 300",
+        bound="every instance answers with a status below 300, or as app.healthy says",
         broken_by="an instance that did not start, listens elsewhere, or cannot reach what it needs",
         remedy="read the log of the instance that did not answer; check app.command, app.env and app.health",
         guide=f"{_TESTING}: 1. Verify All Instances Are Running",
@@ -48,6 +48,17 @@ _ALL = (
         "memory",
         remedy="give every instance the same image or binary and the same environment",
         guide="Best Practices: DO 10, DON'T 5",
+    ),
+    Promise(
+        id="logs.no-trouble",
+        sentence="No instance writes a line that means trouble while people use it and nothing is done to it.",
+        measured="what each instance writes to its log while people log in and browse, and while another instance is killed meanwhile, is "
+        "held against app.trouble; what an instance writes while it is broken itself does not count",
+        bound="no line matches",
+        broken_by="an error that is caught and logged while people are answered all the same, or that only the loss of another instance "
+        "brings about",
+        remedy="read what stands around the line in the log of the instance, and mend it; where it is harmless, narrow the pattern",
+        guide=f"{_TESTING}: 1. Verify All Instances Are Running",
     ),
     Promise(
         id="session.every-instance",
@@ -753,6 +764,7 @@ This page is made from the catalogue: `harness promises --markdown > docs/promis
 """
 _GROUPS = {
     "instances": "Are all instances up, and are they one application?",
+    "logs": "Do instances write of trouble?",
     "session": "Do people stay logged in, and do they stay logged out?",
     "csrf": "Is a form that one instance gave good for all of them?",
     "login": "Is a log-in that one instance began good for all of them?",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from random import Random
 
@@ -16,6 +17,7 @@ from harness.replicas import Replicas
 from harness.session_life import SessionLife
 from harness.shared import Shared
 from harness.stopping import Stopping
+from harness.trouble import listening_for_trouble
 from harness.versions import Versions
 from harness.visitors import Visitors
 
@@ -69,6 +71,10 @@ class Scene:
     def versions(self) -> Versions:
         """The old version and the new one beside each other."""
         return Versions(cluster=self.cluster, visitors=self.visitors, random=self.random)
+
+    def listening_for_trouble(self) -> AbstractContextManager[None]:
+        """What instances write in the block is held against app.trouble."""
+        return listening_for_trouble(self.cluster)
 
     @property
     def balancer_away_seconds(self) -> float:

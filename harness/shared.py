@@ -205,11 +205,15 @@ class Shared:
         websocket = self._cluster.setup.app.websocket
         if websocket is None:
             raise HarnessError("only a setup with app.websocket has something to hear")
+        headers = self._cluster.setup.traffic.headers
         instances = self._cluster.instances
         words = {each.name: f"said {new_record(self._random)}" for each in instances}
         with ExitStack() as stack:
             speakers, listeners = (
-                {each.name: stack.enter_context(Listener(each.target, websocket.path)) for each in instances}
+                {
+                    each.name: stack.enter_context(Listener(each.target, websocket.path, headers=headers))
+                    for each in instances
+                }
                 for _ in range(2)
             )
             for name, speaker in speakers.items():
@@ -249,7 +253,7 @@ class Shared:
 
         def all_say_so() -> bool:
             looks = self._cluster.look_at_all("ready", path)
-            return all((look.status is not None and look.status < 300) is wanted for look in looks)
+            return all(look.well is wanted for look in looks)
 
         self._until(
             all_say_so,

@@ -108,6 +108,7 @@ def standing(
             redactor.add(*secrets)
             view.hide(*secrets)
 
+        hide([each.password for each in setup.people if each.password])
         view.begin(header_of(setup, choice, seed=seed))
         cluster = stack.enter_context(
             boot(

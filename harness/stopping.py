@@ -21,10 +21,12 @@ from harness.checkers import bounds
 from harness.cluster import Cluster
 from harness.errors import WaitTimeout
 from harness.faults import Stop
+from harness.journeys import Reply
 from harness.layouts import Instance
 from harness.listening import EventListener, Listener
-from harness.model import Look
+from harness.model import WELL, Look
 from harness.platforms import Node, Stoppable
+from harness.services import manner_of
 from harness.visitors import Visitors
 from harness.waiting import wait_until
 
@@ -91,7 +93,7 @@ class Stopping:
             NothingTested: nobody could be connected to a stream.
             NodeNeverReady: one did not come back.
         """
-        app = self._cluster.setup.app
+        app, headers = self._cluster.setup.app, self._cluster.setup.traffic.headers
         with ExitStack() as stack:
             work = stack.enter_context(ExitStack())
             work.enter_context(self._visitors.longest_requests_at(loaded, per_second=_SLOW_PER_SECOND))
@@ -101,9 +103,9 @@ class Stopping:
             listeners: list[Listener | EventListener] = []
             for _ in range(_STREAMS):
                 if app.websocket is not None:
-                    listeners.append(stack.enter_context(Listener(loaded.target, app.websocket.path)))
+                    listeners.append(stack.enter_context(Listener(loaded.target, app.websocket.path, headers=headers)))
                 if app.events is not None:
-                    listeners.append(stack.enter_context(EventListener(loaded.target, app.events)))
+                    listeners.append(stack.enter_context(EventListener(loaded.target, app.events, headers=headers)))
             stops: list[Callable[[], None]] = [lambda: self._stop(watched, then=watch.end)]
             if listeners or app.longest_seconds is not None:
                 stops.append(lambda: self._stop(loaded, then=lambda: self._look_at_streams(loaded, listeners)))
@@ -159,6 +161,7 @@ class _Watch:
         self._instance = instance
         self._over = threading.Event()
         self._counted: dict[str, int] = {}
+        self._manner = manner_of(cluster.setup)
         app, page = cluster.setup.app, cluster.setup.entry_page
         asks: list[Callable[[], None]] = [
             lambda: self._ask_often("drain-page", page, every_seconds=_PAGE_EVERY_SECONDS)
@@ -234,19 +237,24 @@ class _Watch:
         began = clock.now()
         status: int | None = None
         closes = False
+        value: dict[str, Any] = {}
         error = ""
-        wish = {"Connection": "close"} if number is None else {}
+        wish = {**self._cluster.setup.traffic.headers, **({"Connection": "close"} if number is None else {})}
         try:
             if connection.sock is None:
                 connection.connect()
             connection.request("GET", path, headers=wish)
             answer = connection.getresponse()
             status, closes = answer.status, answer.will_close
-            answer.read()
+            body = answer.read()
+            if what == "drain-ready" and self._manner.healthy is not None:
+                reply = Reply(status, {name.lower(): text for name, text in answer.getheaders()}, body)
+                value = {WELL: self._manner.is_well(reply, asked=path)}
         except (OSError, HTTPException, ValueError) as problem:
             status = None
             error = next((word for kind, word in _ERRORS if isinstance(problem, kind)), type(problem).__name__)
-        value = {} if number is None else {"connection": number, "closes": closes}
+        if number is not None:
+            value = {"connection": number, "closes": closes}
         self._cluster.record(
             Look(
                 what=what,

@@ -13,7 +13,8 @@ from html.parser import HTMLParser
 from http.client import HTTPException
 from pathlib import Path
 from random import Random
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -26,7 +27,7 @@ from harness.reporting import Redactor
 from harness.reporting.text import without_controls
 from harness.setup import JOURNEYS, Setup
 from harness.traffic.cookies import CookieJar
-from harness.traffic.people import People, text_of, without_secrets
+from harness.traffic.people import People, Person, text_of, without_secrets
 
 __all__ = [
     "Tried",
@@ -42,6 +43,7 @@ __all__ = [
     "where_to_try",
 ]
 
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _SHOWN_CHARACTERS = 300
 _SHOWN_COOKIES = 20
 _NO_SECRETS = ("user.email", "user.name", "record", "text")
@@ -53,6 +55,17 @@ _AFTER = {"read": "write", "recall": "remember", "download": "upload", "see": "c
 """Which journey another one needs."""
 _NEWCOMER = ("detour",)
 """What begins with somebody who is not logged in."""
+
+
+class _Site(NamedTuple):
+    """Who is asked, and how."""
+
+    host: str
+    port: int
+    context: ssl.SSLContext | None
+    timeout_seconds: float
+    headers: Mapping[str, str]
+    """They go with every request."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,12 +100,7 @@ class Tried:
 
 def journeys_of(setup: Setup) -> Mapping[str, Journey]:
     """All that people do by a setup file."""
-    return compile_journeys(
-        {
-            name: journey.model_dump(mode="json", by_alias=True, exclude_unset=True)
-            for name, journey in setup.journey.items()
-        }
-    )
+    return compile_journeys(setup.declared_journeys())
 
 
 def where_to_try(cluster: Cluster) -> tuple[str, int, ssl.SSLContext | None]:
@@ -133,10 +141,14 @@ def try_journeys(
     timeout_seconds: float,
     seed: int,
     secrets: Sequence[str] = (),
+    headers: Mapping[str, str] = NO_HEADERS,
+    people: Sequence[Person] = (),
 ) -> Iterator[Tried]:
-    """Go through these journeys as one new person, each step on a connection of its own. Ends a journey at its first step
-    that is not as declared. `context`: how TLS is made; None for plain http. `secrets`: what else must not be shown."""
-    (visitor,) = People(seed).arrive(1)
+    """Go through these journeys as one person, each step on a connection of its own: a new one, or the first of those who are
+    given. Ends a journey at its first step that is not as declared. `context`: how TLS is made; None for plain http. `headers` go
+    with every request. `secrets`: what else must not be shown."""
+    site = _Site(host, port, context, timeout_seconds, headers)
+    (visitor,) = People(seed, people).arrive(1)
     redactor = Redactor([visitor.person.password, *secrets])
     jar = CookieJar(now=clock.wall)
     random = Random(f"{seed}/records")  # noqa: S311 - must repeat with the seed
@@ -159,10 +171,7 @@ def try_journeys(
                 jar,
                 redactor,
                 place=(name, number, len(steps)),
-                host=host,
-                port=port,
-                context=context,
-                timeout_seconds=timeout_seconds,
+                site=site,
                 page=page,
             )
             values.update(fresh)
@@ -193,10 +202,7 @@ def _one(
     redactor: Redactor,
     *,
     place: tuple[str, int, int],
-    host: str,
-    port: int,
-    context: ssl.SSLContext | None,
-    timeout_seconds: float,
+    site: _Site,
     page: str,
 ) -> tuple[Tried, Reply | None, dict[str, str]]:
     name, number, of = place
@@ -222,14 +228,21 @@ def _one(
     body = redactor(request.body.decode("utf-8", "replace"))
     began = clock.now()
     try:
-        reply = _ask(request, jar, host=host, port=port, context=context, timeout_seconds=timeout_seconds)
+        reply = _ask(request, jar, site)
     except (OSError, HTTPException) as problem:
         words = str(problem) or type(problem).__name__
         return Tried(**given, **(nothing | {"sent": body}), detail=f"no answer: {words}"), None, {}
     took = (clock.now() - began) * 1000
     jar.take(reply.set_cookies)
     judgement = judge(step, reply, values, asked=request.path)
-    taken = {key: value for key, take in step.take.items() if (value := take.from_reply(reply)) is not None}
+    taken: dict[str, str] = {}
+    problems: dict[str, str] = {}
+    for key, take in step.take.items():
+        value, why_not = take.look(reply, values={**values, **taken}, cookies=jar.cookies)
+        if value is not None:
+            taken[key] = value
+        elif take.source == "python":
+            problems[key] = redactor(why_not)
     # What opens an account is a secret of this person as much as the password.
     redactor.add(*taken.values())
     secrets = {name: value for name, value in {**values, **taken}.items() if name not in _NO_SECRETS} | jar.cookies
@@ -252,27 +265,28 @@ def _one(
         ok=ok,
         detail=_short(without_secrets(redactor(judgement.detail), secrets.items()))
         if judgement.error is not None
-        else "",
+        else _in_words(problems),
         taken={key: len(value) for key, value in taken.items()},
         missing=missing,
-        hints=tuple(_hints(step, reply, ok=ok, page=page, secure=context is not None, asked=request.path)),
+        hints=tuple(_hints(step, reply, ok=ok, page=page, secure=site.context is not None, asked=request.path)),
     )
     return tried, reply, taken
 
 
-def _ask(
-    request: Request, jar: CookieJar, *, host: str, port: int, context: ssl.SSLContext | None, timeout_seconds: float
-) -> Reply:
-    headers: dict[str, str | bytes] = dict(request.headers)
+def _ask(request: Request, jar: CookieJar, site: _Site) -> Reply:
+    # A step's own outranks what goes with every request, whatever case it is written in.
+    own = {name.lower() for name, _ in request.headers}
+    headers: dict[str, str | bytes] = {name: value for name, value in site.headers.items() if name.lower() not in own}
+    headers |= dict(request.headers)
     if jar.line:
         # As it came: a cookie has no letters of ours.
         headers["Cookie"] = jar.line.removeprefix(b"Cookie: ").rstrip()
     answer = answers.ask(
         request.method,
         request.path,
-        at=(host, port),
-        within_seconds=timeout_seconds,
-        context=context,
+        at=(site.host, site.port),
+        within_seconds=site.timeout_seconds,
+        context=site.context,
         headers=headers,
         body=request.body,
     )
@@ -280,17 +294,20 @@ def _ask(
 
 
 def ask_once(
-    path: str, *, host: str, port: int, context: ssl.SSLContext | None, timeout_seconds: float
+    path: str,
+    *,
+    host: str,
+    port: int,
+    context: ssl.SSLContext | None,
+    timeout_seconds: float,
+    headers: Mapping[str, str] = NO_HEADERS,
 ) -> Reply | None:
     """One GET by nobody in particular. None: there was no answer."""
     try:
         return _ask(
             Request("GET", path, (), b""),
             CookieJar(now=clock.wall),
-            host=host,
-            port=port,
-            context=context,
-            timeout_seconds=timeout_seconds,
+            _Site(host, port, context, timeout_seconds, headers),
         )
     except (OSError, HTTPException):
         return None
@@ -309,7 +326,7 @@ def _hints(step: Step, reply: Reply, *, ok: bool, page: str, secure: bool, asked
     if not secure and any("secure" in _attributes(line).lower().split("; ") for line in reply.set_cookies):
         yield (
             "a cookie is Secure, and a browser would not send it over plain http; here it is sent all the same. An application "
-            'that wants to be told of https: headers = { X-Forwarded-Proto = "https" }'
+            'that wants to be told of https: in [traffic], headers = { X-Forwarded-Proto = "https" }'
         )
     if ok:
         return
@@ -331,7 +348,10 @@ def _hints(step: Step, reply: Reply, *, ok: bool, page: str, secure: bool, asked
             "together; raise it in app.env"
         )
     if reply.status in (301, 302, 307, 308) and str(reply.header("location") or "").startswith("https://"):
-        yield "it is sent to https: try https://, or have the application believe X-Forwarded-Proto from the balancer"
+        yield (
+            "it is sent to https: try https://, or tell the application that it is https already: in [traffic], "
+            'headers = { X-Forwarded-Proto = "https" }'
+        )
     if reply.status in (301, 302, 307, 308) and slashed(reply, asked):
         yield f"it is sent to the same path with a slash at its end: ask for {asked.partition('?')[0]}/"
     if reply.status == 200 and step.method == "POST":
@@ -349,6 +369,11 @@ class _HiddenFields(HTMLParser):
         given = dict(attrs)
         if tag == "input" and (given.get("type") or "").lower() == "hidden" and given.get("name"):
             self.names.append(_short(given["name"] or ""))
+
+
+def _in_words(problems: Mapping[str, str]) -> str:
+    """What a person's own functions did not do."""
+    return _short("; ".join(f"{{{key}}}: {problem}" for key, problem in problems.items()))
 
 
 def _attributes(line: str) -> str:

@@ -37,9 +37,10 @@ from harness.reporting import (
     write_results,
 )
 from harness.scene import Scene
+from harness.services import identity_of
 from harness.setup import Environment, Setup
 from harness.traffic import Journal, Traffic, read_history, read_journal
-from harness.visitors import LONG_DOWNLOAD, SLOW, Visitors
+from harness.visitors import LONG_DOWNLOAD, SLOW, Visitors, passwords_of, people_of
 from harness.workspace import Workspace, sweep
 
 __all__ = ["Story", "Verification"]
@@ -118,6 +119,7 @@ class Verification:
                     reports=self._reports, name=self._setup.name, seed=self._seed, cache=self._environment.cache
                 )
             )
+            self._hide(passwords_of(self._setup))
             self._view.begin(self.header)
             self._began = clock.now()
             journal = self.workspace.results / "history.jsonl"
@@ -173,10 +175,7 @@ class Verification:
 
     def _new_traffic(self) -> Traffic:
         setup, cluster = self._setup, self.cluster
-        journeys = {
-            name: journey.model_dump(mode="json", by_alias=True, exclude_unset=True)
-            for name, journey in setup.journey.items()
-        }
+        journeys = setup.declared_journeys()
         if setup.app.slow is not None:
             journeys[SLOW] = {"steps": [{"get": setup.app.slow, "expect": {"status": 200}}]}
         if setup.app.download is not None:
@@ -189,10 +188,13 @@ class Verification:
             names=names,
             timeout_seconds=setup.traffic.timeout_seconds,
             seed=self._seed,
+            headers=setup.traffic.headers,
+            people=people_of(setup),
             secure={} if (secure := cluster.layout.balancer.secure) is None else {"balancer": secure.authority},
             version_header=setup.app.version_header,
             instance_header=setup.app.instance_header,
             most_per_second=cluster.most_per_second,
+            identity=identity_of(setup),
         )
 
     @property

@@ -16,12 +16,27 @@ from harness import clock
 from harness.checkers.measures import who_answered
 from harness.cluster import Cluster
 from harness.errors import NothingTested, WaitTimeout
+from harness.journeys import likely_reason
 from harness.layouts import Instance
 from harness.model import Answer, History, Look, Outcome
+from harness.setup import Setup
 from harness.traffic import CookieSeen, Result, Stream, Task, Traffic
+from harness.traffic.people import Person
 from harness.waiting import wait_until
 
-__all__ = ["BALANCER", "BROWSE", "LONG_DOWNLOAD", "SLOW", "Browsing", "Visitor", "Visitors", "new_record"]
+__all__ = [
+    "BALANCER",
+    "BROWSE",
+    "LONG_DOWNLOAD",
+    "SLOW",
+    "Browsing",
+    "Visitor",
+    "Visitors",
+    "new_record",
+    "passwords_of",
+    "people_of",
+    "why_nobody",
+]
 
 BALANCER = "balancer"
 BROWSE: Mapping[str, float] = {"whoami": 0.7, "write": 0.15, "read": 0.15}
@@ -42,6 +57,25 @@ LONG_DOWNLOAD = "long-download"
 def new_record(random: Random) -> str:
     """An id that nothing else has, of the seed's."""
     return str(UUID(int=random.getrandbits(128), version=4))
+
+
+def people_of(setup: Setup) -> tuple[Person, ...]:
+    """Those the setup gives."""
+    return tuple(Person(email=each.email, password=each.password, name=each.name) for each in setup.people)
+
+
+def passwords_of(setup: Setup | None) -> tuple[str, ...]:
+    """Theirs, to be kept out of whatever is written."""
+    return () if setup is None else tuple(dict.fromkeys(each.password for each in setup.people if each.password))
+
+
+def why_nobody(registered: Sequence[Result], logged_in: Sequence[Result]) -> str:
+    """Why nobody could log in, by the last answers: what it was, and what it is likely to mean."""
+    could_not = registered and all(result.outcome is not Outcome.OK for result in registered)
+    journey, last = ("register", registered[-1]) if could_not else ("login", logged_in[-1])
+    reason = likely_reason(status=last.status, error=last.error, detail=last.detail)
+    told = f"last answer to journey.{journey}: {last.answer}, {last.status or last.error}"
+    return f"{told}; {reason}" if reason else told
 
 
 @dataclass(frozen=True)
@@ -70,15 +104,18 @@ class Visitors:
     # -- one after the other ----------------------------------------------------------------------------------
 
     def log_in(self, *, count: int, via: Instance | None = None) -> tuple[Visitor, ...]:
-        """Register `count` new people and log each in through one instance, or through the balancer.
+        """Register `count` new people and log each in through one instance, or through the balancer. Where people are given, as
+        many of them as have not been here, who are registered already.
 
         Raises:
             NothingTested: not one of them could log in: nothing that needs people can be judged.
         """
         where = via.name if via is not None else BALANCER
-        people = [Visitor(name, where) for name in self._traffic.new_visitors(count)]
+        people = [Visitor(name, where) for name in self._traffic.new_visitors(self._traffic.at_most(count) or 1)]
         stored_before = self._cluster.count_sessions()
-        self._perform([Task(visitor=person.id, journey="register", via=where, stream="arrive") for person in people])
+        registered = self._perform(
+            [Task(visitor=person.id, journey="register", via=where, stream="arrive") for person in people]
+        )
         results = self._perform(
             [Task(visitor=person.id, journey="login", via=where, stream="arrive") for person in people]
         )
@@ -93,21 +130,21 @@ class Visitors:
             )
         )
         if not acknowledged:
-            last = results[-1]
             raise NothingTested(
-                f"none of {count} people could log in through {where} (last answer: {last.answer}, "
-                f"{last.status or last.error}): `harness journey --try` shows each request and answer"
+                f"none of {len(people)} people could log in through {where} ({why_nobody(registered, results)}): `harness journey --try` "
+                "shows each request and answer"
             )
         self._people.extend(people)
         return tuple(people)
 
     def log_in_on_each(self, *, count: int) -> tuple[Visitor, ...]:
-        """`count` new people on every instance, asked directly; through the balancer where these cannot be."""
+        """`count` new people on every instance, asked directly; through the balancer where these cannot be. Of people who are
+        given, the same number on each."""
+        instances = self._cluster.instances
         if not self._cluster.each_can_be_asked:
-            return self.log_in(count=count * len(self._cluster.instances))
-        return tuple(
-            person for instance in self._cluster.instances for person in self.log_in(count=count, via=instance)
-        )
+            return self.log_in(count=self._traffic.at_most(count * self._cluster.breadth))
+        each = max(1, self._traffic.at_most(count * len(instances)) // len(instances))
+        return tuple(person for instance in instances for person in self.log_in(count=each, via=instance))
 
     def ask_everywhere(self, *, stream: str, times: int = 1, who: Sequence[Visitor] | None = None) -> None:
         """Everybody is looked up on every instance directly."""
@@ -147,7 +184,7 @@ class Visitors:
     def arrive(self, *, count: int, apart: bool = False) -> None:
         """`count` people who never log in. `apart`: each comes from an address of their own, where the machine has so many and
         the balancer would see them."""
-        names = self._traffic.new_visitors(count)
+        names = self._traffic.new_visitors(count, strangers=True)
         self._people.extend(Visitor(name, BALANCER) for name in names)
         if apart and (addresses := self._cluster.client_addresses(count)):
             came_from = dict(zip(names, addresses, strict=True))
@@ -276,14 +313,16 @@ class Visitors:
             stream = self._slow("long", rate=per_second, via=instance.name, seconds=app.longest_seconds)
             # Whether it was cut is the instance's doing, never our impatience.
             patience = app.longest_seconds + self._cluster.setup.traffic.timeout_seconds
-            streams.append(replace(stream, visitors=self._traffic.new_visitors(1), timeout_seconds=patience))
+            streams.append(
+                replace(stream, visitors=self._traffic.new_visitors(1, strangers=True), timeout_seconds=patience)
+            )
         with self._running(*streams) as browsing:
             yield browsing
 
     @contextmanager
     def flood(self, instance: Instance, *, per_second: float, seconds_each: float) -> Iterator[Browsing]:
         """So many requests per second by nobody in particular, to one instance directly, each answered after a while."""
-        stranger = self._traffic.new_visitors(1)
+        stranger = self._traffic.new_visitors(1, strangers=True)
         with self._running(
             Stream(
                 name="flood",

@@ -27,11 +27,12 @@ from harness.judging import judge_record, judged
 from harness.model import Answer, Checker, Finding, History, Look, RolloutStep
 from harness.promises import CATALOGUE
 from harness.reporting import RunResult, write_page, write_results
+from harness.services import identity_of
 from harness.setup import Environment, Setup, secrets_in
 from harness.standing import folders
 from harness.traffic import Journal, Stream, Task, Traffic, read_history
 from harness.trying import context_for, journeys_of
-from harness.visitors import BALANCER, BROWSE
+from harness.visitors import BALANCER, BROWSE, passwords_of, people_of, why_nobody
 from harness.workspace import Workspace
 
 __all__ = ["MOST_PER_SECOND", "Site", "Watch", "site_of", "watch"]
@@ -147,6 +148,7 @@ def watch(wanted: Watch, *, environment: Environment, say: Callable[[str], None]
     with folders(name=name, environment=environment, seed=wanted.seed, reports=wanted.reports) as (workspace, redactor):
         if wanted.setup is not None:
             redactor.add(*secrets_in(wanted.setup))
+        redactor.add(*passwords_of(wanted.setup))
         began, started = clock.now(), clock.wall().isoformat(timespec="seconds")
         told = _Told()
         interrupted: KeyboardInterrupt | None = None
@@ -246,15 +248,14 @@ def _how(told: _Told) -> str:
 def _arrive(wanted: Watch, traffic: Traffic) -> list[str]:
     """The people who will browse, logged in where the site has a log-in. Raises BadInput: none of them can."""
     if wanted.setup is None:
-        return traffic.new_visitors(_STRANGERS)
-    people = traffic.new_visitors(_PEOPLE)
-    traffic.perform([Task(visitor=each, journey="register", stream="arrive") for each in people])
+        return traffic.new_visitors(_STRANGERS, strangers=True)
+    people = traffic.new_visitors(traffic.at_most(_PEOPLE))
+    registered = traffic.perform([Task(visitor=each, journey="register", stream="arrive") for each in people])
     results = traffic.perform([Task(visitor=each, journey="login", stream="arrive") for each in people])
     if not any(each.answer in (Answer.DONE, Answer.RECOGNISED) for each in results):
-        last = results[-1]
         raise BadInput(
-            f"none of {len(people)} people could log in at {wanted.site} (last answer: {last.answer}, "
-            f"{last.status or last.error}), and the command was not run: mend its journeys first; `harness journey --try --host {wanted.site}` shows each request and answer"
+            f"none of {len(people)} people could log in at {wanted.site} ({why_nobody(registered, results)}), and the command was not "
+            f"run: mend its journeys first; `harness journey --try --host {wanted.site}` shows each request and answer"
         )
     return people
 
@@ -277,9 +278,12 @@ def _traffic(wanted: Watch, journal: Journal, secure: Mapping[str, Path]) -> Ite
         names={},
         timeout_seconds=_timeout(wanted),
         seed=wanted.seed,
+        headers=None if setup is None else setup.traffic.headers,
         secure=secure,
+        people=() if setup is None else people_of(setup),
         version_header=None if setup is None else setup.app.version_header,
         instance_header=None if setup is None else setup.app.instance_header,
+        identity=None if setup is None else identity_of(setup),
     ) as traffic:
         yield traffic
 

@@ -60,6 +60,7 @@ def test_a_key_has_one_effect(scene: Scene, judge: Judge) -> None:
 
 
 @pytest.mark.promise("consistency.unique")
+@pytest.mark.needs("journey.register")
 def test_a_name_is_given_once(scene: Scene, judge: Judge) -> None:
     """Of two people who ask for the same name at the same moment, one gets it."""
     scene.shared.register_same_names(names=12)

@@ -537,7 +537,7 @@ REFUSED = failed(2.5, error="http-404", instance="10.0.0.9:80", attempts=("10.0.
         (
             doctored(NAMED, lambda o: replace(o, named="web")),
             INCONCLUSIVE,
-            "already answers named web, no instance: app.instance_header must hold {instance}",
+            "already answers named web, no instance: app.instance_header (or app.identity) must hold {instance}",
         ),
         (without(NAMED, lambda o: o.due < 0.85), INCONCLUSIVE, "only 15 answers before"),
         (without(NAMED, lambda o: o.due > 1.1), INCONCLUSIVE, "answers since app-1 came back under a new address"),

@@ -19,7 +19,7 @@ from harness.errors import NodeNeverReady
 from harness.layouts import Choice
 from harness.model import Look
 from harness.reporting import QuietView
-from harness.setup import Environment, Setup, load_setup
+from harness.setup import Environment, Identity, Setup, load_setup
 from harness.traffic.upstream import UPSTREAM_HEADER
 
 SETUP = """
@@ -174,3 +174,13 @@ def test_an_application_that_names_its_instances(look_at: Look_at) -> None:
         -1
     ]
     assert (last.ok, last.told) == (True, "X-Host tells who answered: a 8, b 8, c 8")
+
+
+def test_an_application_that_names_its_instances_in_its_pages(look_at: Look_at) -> None:
+    """A marker is looked for in a page that anybody may ask for."""
+    names = iter("abc" * 100)
+    last = look_at(
+        balancer=lambda talk: talk.answer(f"<!-- by {next(names)} -->".encode()), identity=Identity(regex="by ([a-z])")
+    )[-1]
+    assert (last.what, last.ok) == ("identity", True)
+    assert last.told == "app.identity (regex by ([a-z])) tells who answered: a 8, b 8, c 8"

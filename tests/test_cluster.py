@@ -205,7 +205,13 @@ def sides(written: list[Any]) -> Cluster:
     blue = tuple(named(name, runs=True) for name in ("app-1", "app-2"))
     green = tuple(named(f"{each.name}-green", runs=False) for each in blue)
     layout = SimpleNamespace(
-        replicated=None, instances=blue, standby=green, balancer=Switched(), balancer_node=None, whos=dict
+        replicated=None,
+        instances=blue,
+        standby=green,
+        next_migration=None,
+        balancer=Switched(),
+        balancer_node=None,
+        whos=dict,
     )
     rollout = SimpleNamespace(kind="blue-green", drain="balancer-first", gate="ready", env={"APP_VERSION": "2"})
     setup = SimpleNamespace(rollout=rollout, app=SimpleNamespace(env={"APP_VERSION": "1"}), pool=("app-1",))
@@ -277,7 +283,9 @@ def waiting(monkeypatch: pytest.MonkeyPatch, *tries: list[float | None]) -> Clus
     """A cluster whose instance lets slow requests wait so long, try by try."""
     waits = iter([wait for each in tries for wait in each])
     monkeypatch.setattr("harness.cluster._waited", lambda *_: next(waits))
-    setup: Any = SimpleNamespace(app=SimpleNamespace(slow="/slow?seconds={seconds}"), remote=None)
+    setup: Any = SimpleNamespace(
+        app=SimpleNamespace(slow="/slow?seconds={seconds}"), remote=None, traffic=SimpleNamespace(headers={})
+    )
     layout: Any = SimpleNamespace(replicated=None, instances=(on(Asked()),))
     return Cluster(setup, layout)
 

@@ -1585,6 +1585,12 @@ FROM_OUTSIDE = [
         told="nobody was answered for 1.7 s, beginning 0.4 s after the command",
     ),
     Row(
+        "the deploy failed",
+        {"RolloutCostsNothing": {"gave_up": "web-1: the deploy hook of web-1 (ssh …) ended with exit code 1"}},
+        {"deploy-failed": CERTAIN},
+        told="web-1: the deploy hook of web-1 (ssh …) ended with exit code 1",
+    ),
+    Row(
         "nobody was left, and nobody was told",
         deployed("longest-gap", failed=0, kept=0, gap=2.0),
         {"deploy-leaves-nobody": LIKELY},
@@ -2044,7 +2050,22 @@ MIXED = [
     Row("a file is nowhere", held(mixing.ASSETS, mixing.mixed(status=lambda path, app: 404)), {}),
 ]
 
+TROUBLED = {
+    "matched": {"app-2": 2},
+    "said": [{"instance": "app-2", "line": "panic: nil map", "pattern": "^panic:"}] * 2,
+}
+IN_LOGS = [
+    Row(
+        "an instance writes what the setup calls trouble",
+        {"NobodyIsInTrouble": TROUBLED},
+        {"trouble-in-the-log": CERTAIN},
+        told="app-2 wrote 'panic: nil map' (app.trouble: ^panic:)",
+    ),
+    Row("nobody writes of trouble", {"NobodyIsInTrouble": {"matched": {}, "said": []}}, {}),
+]
+
 ROWS = [
+    *IN_LOGS,
     *SESSIONS,
     *LIVES,
     *COMING,

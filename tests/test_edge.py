@@ -140,7 +140,10 @@ class Machine:
         secure = Secure(port=https[1], authority=certificates.authority, certificate=certificates.balancer)
         balancer = SimpleNamespace(host=http[0], port=http[1], secure=secure)
         self.layout = SimpleNamespace(balancer=balancer, entrance=https, platform="native")
-        self.setup = SimpleNamespace(entry_page="/login", app=SimpleNamespace(**{"forwarded": "/told"} | app))
+        # Of what always goes, what tells where a request came from is left to the balancer here.
+        traffic = SimpleNamespace(headers={"X-Tenant": "ada", "x-forwarded-proto": "https"})
+        app = SimpleNamespace(**{"forwarded": "/told"} | app)
+        self.setup = SimpleNamespace(entry_page="/login", app=app, traffic=traffic)
         self.pool = ("app-1", "app-2")
         self.record = self.looks.append
 
@@ -165,6 +168,9 @@ def test_each_instance_is_asked_once_that_answers(certificates: Certificates) ->
     assert {look.what for look in machine.looks} == {"forged"}
     assert all(look.value["told"] == {"client": "127.0.0.81", "proto": "https"} for look in machine.looks)
     assert all(request.headers["x-forwarded-for"] == "203.0.113.77" for request in seen)
+    assert {(request.headers["x-tenant"], request.headers["x-forwarded-proto"]) for request in seen} == {
+        ("ada", "http")
+    }
 
 
 def test_an_instance_that_never_answers_is_not_waited_for(certificates: Certificates) -> None:

@@ -22,7 +22,7 @@ from harness import answers, cluster, initial, listening, trying
 from harness.answers import BODY_LIMIT, BrokenAnswerError, ask, connection_to, object_in
 from harness.edge import asking as edge
 from harness.errors import BadInput, NothingTested
-from harness.journeys import compile_journeys
+from harness.journeys import Take, compile_journeys
 from harness.layouts import Instance
 from harness.layouts import compose as layouts_compose
 from harness.listening import EventListener, Listener
@@ -69,13 +69,16 @@ def kept(at: tuple[str, int], path: str) -> object:
 
 def of_cluster(at: tuple[str, int]) -> tuple[cluster.Cluster, Instance, list[Look]]:
     looks: list[Look] = []
-    app = SimpleNamespace(instance_header="X-Instance", names=("app-1",), health="/hostile")
+    app = SimpleNamespace(
+        instance_header="X-Instance", identity=None, healthy=None, names=("app-1",), health="/hostile"
+    )
+    setup = SimpleNamespace(app=app, traffic=SimpleNamespace(headers={}))
     host, port = at
     instance = Instance(name="app-1", node=None, host=host, port=port, spec=None, next_spec=None)  # type: ignore[arg-type]
     layout = SimpleNamespace(
         replicated=None, instances=(instance,), standby=(), whos=dict, balancer=None, borrowed=False
     )
-    made = cluster.Cluster(SimpleNamespace(app=app), layout, recorder=looks.append)  # type: ignore[arg-type]
+    made = cluster.Cluster(setup, layout, recorder=looks.append)  # type: ignore[arg-type]
     return made, instance, looks
 
 
@@ -87,7 +90,7 @@ def looked(at: tuple[str, int], path: str) -> object:
 
 def idle(at: tuple[str, int], path: str) -> object:
     _, instance, _ = of_cluster(at)
-    return cluster._watch_idle(instance, path, 0.0)
+    return cluster._watch_idle(instance, path, 0.0, {})
 
 
 def followed(at: tuple[str, int], path: str) -> object:
@@ -107,7 +110,7 @@ def readiness(at: tuple[str, int], path: str) -> object:
 
 
 def named_by_a_project(at: tuple[str, int], path: str) -> object:
-    return layouts_compose._header(*at, path, "X-Instance")
+    return layouts_compose._introduction(*at, path, Take("header", "X-Instance"), headers={})
 
 
 def connected(at: tuple[str, int], path: str) -> object:

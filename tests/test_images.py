@@ -77,7 +77,8 @@ def test_dockerfiles_name_the_same_bases() -> None:
     for image in BUILT.values():
         if image.parent is not None:
             given = re.findall(rf"^ARG {image.argument}=(\S+)$", read(f"{image.folder}/Dockerfile"), re.MULTILINE)
-            assert given == (base if image.parent == "base" else [OFFICIAL[image.parent]])
+            # The application has no official image: its own page says what it is called when it is built by hand.
+            assert given == (base if image.parent == "base" else [OFFICIAL.get(image.parent, image.parent)])
 
 
 def read(relative: str) -> str:
@@ -124,9 +125,10 @@ def test_a_context_holds_what_the_dockerfile_copies() -> None:
     [
         ("fixtures/images/redis/docker-entrypoint.sh", {"redis"}),
         ("fixtures/images/base/Dockerfile", set(BUILT)),
-        ("fixtures/images/python/Dockerfile", {"python", "reference-app", "locust"}),
-        ("reference_app/app.py", {"reference-app"}),
-        ("reference_app/requirements.txt", {"reference-app"}),
+        ("fixtures/images/python/Dockerfile", {"python", "reference-app", "locust", "machine"}),
+        ("reference_app/app.py", {"reference-app", "machine"}),
+        ("reference_app/requirements.txt", {"reference-app", "machine"}),
+        ("fixtures/images/machine/release.py", {"machine"}),
         ("fixtures/images/locust/requirements.txt", {"locust"}),
         ("reference_app/README.md", set()),
     ],
@@ -160,6 +162,17 @@ def test_what_has_to_be_made() -> None:
     assert images._needed(list(BUILT), without_base) == ["base"]
     old = everything | {"python": images._Present("id", "older", 1)}
     assert images._needed(["reference-app"], old) == []
+
+
+def test_one_that_no_run_needs_is_made_by_name_only() -> None:
+    """Once it is there it is kept current, listed and removed as the others are."""
+
+    def chosen(names: list[str], present: set[str]) -> list[str]:
+        return [image.name for image in images._chosen(names, present)]
+
+    assert chosen([], set()) == [name for name in BUILT if name != "machine"]
+    assert chosen([], {"machine"}) == list(BUILT)
+    assert chosen(["redis", "machine"], set()) == ["redis", "machine"]
 
 
 # -- the reference application ----------------------------------------------------------------------------------------

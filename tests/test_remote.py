@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from watched_sites import LOGIN
 
 from harness.clock import now
 from harness.door import Wishes, read_wishes
@@ -28,20 +29,6 @@ from harness.waiting import wait_until
 from harness.workspace import Workspace
 
 PYTHON = (sys.executable, "-S", "-c")
-JOURNEYS = """
-[[journey.register.steps]]
-post = "/register"
-form = { email = "{user.email}", password = "{user.password}" }
-expect = { status = 200 }
-[[journey.login.steps]]
-post = "/login"
-form = { email = "{user.email}", password = "{user.password}" }
-expect = { status = 200 }
-[[journey.whoami.steps]]
-get = "/me"
-recognised = { status = 200, contains = "{user.email}" }
-logged_out = { status = 303, location = "/login" }
-"""
 HOOKS = """
 stop = ["stop", "{instance}"]
 start = ["start", "{instance}"]
@@ -54,7 +41,7 @@ TWO = '[remote.instances]\na = { address = "http://127.0.0.1:9" }\nb = {}\n'
 
 def read(tmp_path: Path, remote: str, **wishes: Any) -> tuple[Setup, Choice]:
     file = tmp_path / "far.toml"
-    file.write_text(f'[remote]\nbalancer = "http://far.example.org"\n{remote}\n{JOURNEYS}')
+    file.write_text(f'[remote]\nbalancer = "http://far.example.org"\n{remote}\n{LOGIN}')
     setup, choice, _ = read_wishes(Wishes(setup=file, **wishes))
     return setup, choice
 
@@ -93,7 +80,7 @@ class TestWhatItComesTo:
     def test_over_https(self, tmp_path: Path) -> None:
         """What TLS gives is judged where the address is one of https."""
         file = tmp_path / "far.toml"
-        file.write_text(f'[remote]\nbalancer = "https://far.example.org"\n{JOURNEYS}')
+        file.write_text(f'[remote]\nbalancer = "https://far.example.org"\n{LOGIN}')
         setup, choice, _ = read_wishes(Wishes(setup=file))
         assert "tls" not in choice.lacks
         assert setup.balancer.tls is not None
@@ -334,6 +321,17 @@ def test_versions(site: Site, workspace: Workspace) -> None:
     node.start(first)
     assert node.spec is first
     assert [line for line in node.last_log_lines() if not line.startswith("--")] == ["new", "old"]
+
+
+def test_a_deploy_that_fails(site: Site, workspace: Workspace) -> None:
+    """Is the setup's own doing, and owed back all the same."""
+    node = node_of(site, workspace, deploy=(*PYTHON, "print('text file busy'); raise SystemExit(1)"))
+    assert node._next is not None
+    with pytest.raises(NodeNeverReady, match="text file busy"):
+        node.replace(node._next, on_stopped=lambda _: None)
+    assert owed(workspace) == ["web-1"]
+    node.start(node._first)
+    assert owed(workspace) == []
 
 
 class TestHooks:

@@ -271,6 +271,7 @@ def test_what_the_room_offers_is_what_it_says() -> None:
         "REPLICATED",
         "Drained",
         "HaproxyService",
+        "Manner",
         "NginxService",
         "PostgresContainer",
         "PostgresService",
@@ -278,8 +279,12 @@ def test_what_the_room_offers_is_what_it_says() -> None:
         "RedisService",
         "Secure",
         "answers_well",
+        "identity_of",
         "instance_container",
         "instance_spec",
+        "manner_of",
+        "migration_container",
+        "migration_spec",
         "replicated_app",
     ]
     assert all(hasattr(services, name) for name in services.__all__)

@@ -23,6 +23,7 @@ SCHEMA: dict[str, Any] = dict(setup_schema())
 # The heading under which the keys of each table are explained.
 HEADINGS = {
     "App": "[app]",
+    "Identity": "[app.identity]",
     "Jobs": "[app.jobs]",
     "RateLimit": "[app.rate_limit]",
     "WebSocket": "[app.websocket]",
@@ -39,6 +40,8 @@ HEADINGS = {
     "Swarm": "[swarm]",
     "Traffic": "[traffic]",
     "Promises": "[promises]",
+    "Users": "[users]",
+    "User": "Somebody who is given",
     "Journey": "[journey.<name>]",
     "Step": "A step",
     "Match": "A match",
@@ -149,3 +152,11 @@ def test_the_messages_of_the_page_are_those_that_are_given() -> None:
     assert len(shown) == 4
     for message in shown:
         assert message.split(" ", 1)[1] in tested
+
+
+def test_who_is_given_need_not_be_registered() -> None:
+    """Nor does an editor ask for that."""
+    data = tomllib.loads((ROOT / "fixtures" / "setups" / "reference.toml").read_text(encoding="utf-8"))
+    del data["journey"]["register"]
+    assert not Draft202012Validator(SCHEMA).is_valid(data)
+    assert Draft202012Validator(SCHEMA).is_valid({**data, "users": {"given": [{"email": "ada", "password": "s"}]}})

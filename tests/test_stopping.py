@@ -73,8 +73,9 @@ class Server:
 def watched(server: Server) -> Iterator[list[Look]]:
     """Watched from before it is told to stop until it is gone."""
     seen: list[Look] = []
-    app = SimpleNamespace(ready="/ready", ready_path="/ready")
-    cluster = cast("Cluster", SimpleNamespace(setup=SimpleNamespace(app=app, entry_page="/page"), record=seen.append))
+    app = SimpleNamespace(ready="/ready", ready_path="/ready", healthy=None)
+    setup = SimpleNamespace(app=app, entry_page="/page", traffic=SimpleNamespace(headers={}))
+    cluster = cast("Cluster", SimpleNamespace(setup=setup, record=seen.append))
     instance = cast("Instance", SimpleNamespace(name="app-1", target=server.target))
     accepting = threading.Thread(target=server.accept)
     accepting.start()

@@ -59,10 +59,12 @@ from harness.checkers.state import (
     SettingsReachEveryInstance,
     TallyLosesNothing,
 )
+from harness.checkers.trouble import TROUBLE, NobodyIsInTrouble
 from harness.checkers.upstream import BalancerSeesTheTruth, BoundPeopleMove, BurstIsForgotten, SentOnce
 
 __all__ = [
     "COMMAND",
+    "TROUBLE",
     "AssetsAreEverywhere",
     "BadVersionIsTakenBack",
     "BalancerComesBack",
@@ -107,6 +109,7 @@ __all__ = [
     "NoSessionLost",
     "NobodyElseAnswers",
     "NobodyElsesPage",
+    "NobodyIsInTrouble",
     "NumbersAreUnique",
     "OldIdIsNobody",
     "OnTime",

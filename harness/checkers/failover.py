@@ -674,7 +674,7 @@ class NobodyElseAnswers:
         if misnamed:
             guards.append(
                 f"before {done_to(fault)} already answers named {listed(misnamed)}, no instance: "
-                "app.instance_header must hold {instance}"
+                "app.instance_header (or app.identity) must hold {instance}"
             )
         for when, count in (("before", before), ("since", after)):
             if count < self.each_phase:

@@ -21,22 +21,18 @@ def _last_looks(looks: Iterable[Look]) -> dict[str, Look]:
     return {look.node: look for look in sorted(looks, key=lambda look: look.at)}
 
 
-def _succeeded(look: Look) -> bool:
-    return not look.error and look.status is not None and 200 <= look.status < 300
-
-
 def _is_mistaken(look: Look) -> bool:
     """Whether the answer says that it comes from another instance, or does not say so though the setup promises it."""
     return "named" in look.value and look.value["named"] != look.node
 
 
 def _goodness(look: Look) -> tuple[bool, bool, float]:
-    return _succeeded(look), not _is_mistaken(look), -look.seconds
+    return look.well, not _is_mistaken(look), -look.seconds
 
 
 def _seen(look: Look) -> str:
     """What was seen instead of an answer, in a word or two."""
-    if _succeeded(look) and _is_mistaken(look):
+    if look.well and _is_mistaken(look):
         named = look.value["named"]
         return f"answered by {named}" if named else "the answer does not name its instance"
     return look.error or (f"status {look.status}" if look.status is not None else "no answer")
@@ -44,12 +40,12 @@ def _seen(look: Look) -> str:
 
 @dataclass(frozen=True)
 class EveryInstanceAnswers:
-    """Every instance answers its health check with a 2xx, asked directly.
+    """Every instance answers its health check with a 2xx, or as the setup says, asked directly.
 
     Expects: one look or more named `health` at every instance; each of them must succeed. Where the setup promises a
     header that names the instance, the look's value has it as `named`, and it must be the instance that was asked.
 
-    Evidence: `answered`, `of`, `slowest_seconds`, `by_instance` {name: {"status", "error", "seconds"}} (the worst
+    Evidence: `answered`, `of`, `slowest_seconds`, `by_instance` {name: {"status", "error", "well", "seconds"}} (the worst
     look of each), `not_looked_at` [names].
     """
 
@@ -59,7 +55,7 @@ class EveryInstanceAnswers:
             held = worst.get(look.node)
             if held is None or _goodness(held) > _goodness(look):
                 worst[look.node] = look
-        bad = {name: look for name, look in worst.items() if not _succeeded(look) or _is_mistaken(look)}
+        bad = {name: look for name, look in worst.items() if not look.well or _is_mistaken(look)}
         unseen = [name for name in history.instances if name not in worst]
         slowest = max((look.seconds for look in worst.values()), default=0.0)
         answered = sum(name in worst and name not in bad for name in history.instances)
@@ -68,7 +64,12 @@ class EveryInstanceAnswers:
             "of": len(history.instances),
             "slowest_seconds": rounded(slowest),
             "by_instance": {
-                name: {"status": look.status, "error": look.error, "seconds": rounded(look.seconds)}
+                name: {
+                    "status": look.status,
+                    "error": look.error,
+                    "well": look.well,
+                    "seconds": rounded(look.seconds),
+                }
                 for name, look in worst.items()
             },
             "not_looked_at": unseen,
@@ -98,7 +99,7 @@ class InstancesAgree:
         looks = {
             name: look
             for name, look in _last_looks(history.looks_at("version")).items()
-            if name in history.instances and _succeeded(look)
+            if name in history.instances and look.well
         }
         compared = [key for key in _SAME if any(key in look.value for look in looks.values())]
         groups = {key: _groups(looks, key) for key in compared}

@@ -48,8 +48,8 @@ SLOW = "slow"
 
 _SAY_SO = "have the balancer send X-Harness-Upstream (nginx: add_header X-Harness-Upstream $upstream_addr always;)"
 _NOBODY_SAYS_WHO = (
-    "nobody says which instance answered: name a header of the application that does (app.instance_header), or "
-    + _SAY_SO
+    "nobody says which instance answered: name a header of the application that does (app.instance_header), or a cookie, a place in "
+    "its JSON or a marker in its pages (app.identity), or " + _SAY_SO
 )
 _NOBODY_SAYS_TRIED = f"the balancer does not say whom it tried, so that nobody knows what it saved: {_SAY_SO}"
 _NON_IDEMPOTENT = frozenset({"POST", "PATCH", "LOCK", "CONNECT"})

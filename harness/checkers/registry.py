@@ -62,6 +62,7 @@ from harness.checkers.state import (
     SettingsReachEveryInstance,
     TallyLosesNothing,
 )
+from harness.checkers.trouble import NobodyIsInTrouble
 from harness.checkers.upstream import BalancerSeesTheTruth, BoundPeopleMove, BurstIsForgotten, SentOnce
 from harness.model import Checker, History, Verdict
 
@@ -73,6 +74,7 @@ _CHECKERS: Mapping[str, type[Checker]] = MappingProxyType(
         for checker in (
             EveryInstanceAnswers,
             InstancesAgree,
+            NobodyIsInTrouble,
             SessionOnEveryInstance,
             NoSessionLost,
             SessionsSurviveRestart,

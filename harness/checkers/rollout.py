@@ -114,8 +114,9 @@ class RolloutCostsNothing:
     A version counts as new when it differs from the one before; where nothing changed anywhere, nothing was rolled out.
 
     Evidence (seconds count from `begin`):
-    - `requests`, `failed`, `errors`, `broken` ["failed-requests", "longest-gap", "old-version", "session-lost"],
+    - `requests`, `failed`, `errors`, `broken` ["failed-requests", "longest-gap", "deploy-failed", "old-version", "session-lost"],
       `slow` (requests of that stream), `cut` (those under way at an instance that was being stopped), `proves`;
+    - `gave_up` (what whoever deploys said, where they could not; empty);
     - `failed_by_connection` {"fresh", "reused"}, `failed_by_method` {"idempotent", "write"}, `failed_attempts`,
       `failed_by_step` {"app-1 joined" (by a new one), "app-1 draining", "app-1 stopping", "app-1 down",
       "app-1 returning", "between", "after": n};
@@ -208,6 +209,11 @@ class _Seen:
     def _not_replaced(self) -> list[str]:
         return [name for name in self._history.instances if name not in self._replaced]
 
+    @property
+    def _gave_up(self) -> RolloutStep | None:
+        """Where whoever deploys said that they could not."""
+        return next((step for step in self._history.rollout if step.step == "failed"), None)
+
     @cached_property
     def _after(self) -> list[Operation]:
         return [op for op in self.requests if op.due >= self._end]
@@ -232,6 +238,8 @@ class _Seen:
             broken["failed-requests"] = f"{told}, {cut} of them cut in flight" if cut else told
         if self._gap.seconds > self._rule.longest_gap_seconds:
             broken["longest-gap"] = f"nobody was answered for {milliseconds(self._gap.seconds)}"
+        if self._gave_up:
+            broken["deploy-failed"] = f"{self._gave_up.node} was not replaced: {self._gave_up.detail}"
         changed = [name for name, (before, after) in self._versions.items() if after is not None and after != before]
         same = [name for name, (before, after) in self._versions.items() if before is not None and after == before]
         kinds = {after for _, after in self._versions.values() if after is not None}
@@ -368,6 +376,7 @@ class _Seen:
             "longest_gap_seconds": rounded(self._gap.seconds),
             "gap_begins_seconds": rounded(self._gap.begin - self._begin) if self._gap.seconds else None,
             **failure_times(self.failed, since=self._begin),
+            "gave_up": f"{self._gave_up.node}: {self._gave_up.detail}" if self._gave_up else "",
             "slowest_seconds": rounded(max(self._latencies, default=None)),
             "p99_seconds": rounded(percentile(self._latencies, 0.99)),
             "seconds": rounded(self._end - self._begin) if self._ends else None,

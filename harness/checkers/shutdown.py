@@ -204,8 +204,8 @@ class _Drain:
         self._kept = _of(history, "drain-kept", stop.node)
         after = [look for look in self._polls if look.at >= self._told]
         self._gone = next((look.at for look in after if look.status is None), None)
-        self._unready = [look for look in after if look.status is not None and look.status >= 300]
-        self._ready = [look for look in after if look.status is not None and look.status < 300]
+        self._unready = [look for look in after if look.status is not None and not look.well]
+        self._ready = [look for look in after if look.well]
         self._first_no = self._unready[0].at if self._unready else None
         upto = self._gone if self._gone is not None else max([look.at for look in after], default=self._told)
         asked = [look for look in self._polls if look.at <= upto]
@@ -275,7 +275,7 @@ class _Drain:
 
     def _before(self) -> int:
         """How often it said that it was ready before it was told to stop."""
-        return sum(look.at < self._told and look.status is not None and look.status < 300 for look in self._polls)
+        return sum(look.at < self._told and look.well for look in self._polls)
 
     def _pages_failed(self) -> list[Look]:
         """Those that did not come although the instance had not yet said often enough that it leaves."""

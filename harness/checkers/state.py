@@ -649,7 +649,7 @@ class ReadyIsTruthful:
 
 
 def _says_ready(look: Look) -> bool:
-    return not look.error and look.status is not None and look.status < 300
+    return look.well
 
 
 def _one_window(history: History) -> FaultWindow | None:

@@ -151,7 +151,7 @@ def _last(looks: Iterable[Look], *, end: float, begin: float = float("-inf")) ->
 def _is_alive(truth: Sequence[Look], name: str, *, until: float) -> bool:
     """By its last answer to the harness itself until then."""
     last = next((look for look in reversed(truth) if look.node == name and look.at < until), None)
-    return last is not None and last.status is not None and last.status < 300
+    return last is not None and last.well
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Rules about a deploy that was seen from outside alone: what the kinds of failure and their moments tell of it.
+"""Rules about a deploy that was somebody else's, or was seen from outside alone: what the kinds of failure and their moments tell of it.
 
 A rule answers None unless the finding it is asked about shows the symptom its cause has. Nothing is certain where nobody tells
 what was replaced, and when. Must not: speak of single instances.
@@ -12,12 +12,27 @@ from typing import Any
 from harness.diagnosis.case import Case
 from harness.model import Cause, Confidence
 
-__all__ = ["deploy_leaves_nobody", "kept_connections_cut", "stopped_while_in_use"]
+__all__ = ["deploy_failed", "deploy_leaves_nobody", "kept_connections_cut", "stopped_while_in_use"]
 
 _DEPLOYMENT = "Deployment Strategies: Zero-Downtime Deployment"
 _MOST = 0.9
 _NOBODY_THERE = ("refused", "http-502", "http-503", "http-504", "balancer-503", "timeout")
 _CUT = ("reset", "closed", "truncated", "http-502")
+
+
+def deploy_failed(case: Case) -> Cause | None:
+    """Whoever replaces instances said that they could not."""
+    told = case.evidence("RolloutCostsNothing").get("gave_up")
+    if not told:
+        return None
+    return Cause(
+        id="deploy-failed",
+        sentence="the deploy itself fails",
+        confidence=Confidence.CERTAIN,
+        evidence=(str(told),),
+        remedy="mend what the deploy hook runs (remote.deploy); what it said is in the logs of that instance",
+        guide=_DEPLOYMENT,
+    )
 
 
 def deploy_leaves_nobody(case: Case) -> Cause | None:

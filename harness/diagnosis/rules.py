@@ -20,6 +20,7 @@ from harness.diagnosis import (
     state_rules,
     store_rules,
     traffic_rules,
+    trouble_rules,
 )
 from harness.diagnosis.case import Case
 from harness.model import Cause
@@ -43,6 +44,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
             shutdown_rules,
             replacing_rules,
             deploy_rules,
+            trouble_rules,
         )
         for name in module.__all__
     }

@@ -598,7 +598,7 @@ def instance_not_in_pool(case: Case) -> Cause | None:
     health = {
         name: look for seen in case.elsewhere("EveryInstanceAnswers") for name, look in seen["by_instance"].items()
     }
-    alive = {name for name, look in health.items() if 200 <= (look.get("status") or 0) < 300}
+    alive = {name for name, look in health.items() if look.get("well", 200 <= (look.get("status") or 0) < 300)}
     # Whoever is down gets nothing for that reason.
     missing = [name for name in _missing(case, health) if name in alive or name not in health]
     pool = case.facts.get("pool")

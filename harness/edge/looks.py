@@ -55,6 +55,11 @@ class Edge:
             raise HarnessError("only a setup with TLS is looked at from outside")
         self._cluster = cluster
         self._secure: Secure = secure
+        # Where a request came from is what the balancer is to say here, and nobody else.
+        forwarding = {name.lower() for name in _FORGED}
+        self._always = {
+            name: value for name, value in cluster.setup.traffic.headers.items() if name.lower() not in forwarding
+        }
         self._http = cluster.layout.balancer.host, cluster.layout.balancer.port
         self._https = cluster.layout.entrance
         host, port = self._https
@@ -179,7 +184,7 @@ class Edge:
             path,
             at=self._https if over_tls else self._http,
             authority=self._secure.authority if over_tls else None,
-            headers={**body, **(headers or {})},
+            headers={**self._always, **body, **(headers or {})},
             source=source,
         )
 

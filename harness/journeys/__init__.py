@@ -6,8 +6,10 @@ cookies or read clocks; the traffic room does.
 
 from __future__ import annotations
 
-from harness.journeys.compiling import PLACEHOLDERS, compile_journeys
-from harness.journeys.judging import Judgement, judge, unexpected_outcome
+from harness.journeys.compiling import PLACEHOLDERS, compile_journeys, compile_match
+from harness.journeys.judging import Judgement, judge, matches, unexpected_outcome
+from harness.journeys.own_code import carry, source_of
+from harness.journeys.reasons import likely_reason
 from harness.journeys.reply import Reply
 from harness.journeys.steps import Journey, Match, Request, Step
 from harness.journeys.taking import Take
@@ -24,7 +26,12 @@ __all__ = [
     "Step",
     "Take",
     "Template",
+    "carry",
     "compile_journeys",
+    "compile_match",
     "judge",
+    "likely_reason",
+    "matches",
+    "source_of",
     "unexpected_outcome",
 ]

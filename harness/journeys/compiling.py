@@ -13,11 +13,12 @@ from typing import Any
 from urllib.parse import quote
 
 from harness.errors import SetupError
+from harness.journeys.own_code import OwnCodeError, function_of
 from harness.journeys.steps import METHODS, RULES, Journey, Match, Step
 from harness.journeys.taking import TAKES_FROM, Take
 from harness.journeys.templates import Template
 
-__all__ = ["PLACEHOLDERS", "compile_journeys"]
+__all__ = ["PLACEHOLDERS", "compile_journeys", "compile_match"]
 
 PLACEHOLDERS = ("user.email", "user.password", "user.name", "record", "text")
 """What every journey may use, beside the names its steps take from answers."""
@@ -25,7 +26,16 @@ PLACEHOLDERS = ("user.email", "user.password", "user.name", "record", "text")
 _STEP_KEYS = (*METHODS, "form", "json", "files", "headers", "take", *RULES)
 _MATCH_KEYS = ("status", "location", "contains", "absent")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_OURS = ("host", "connection", "content-length", "transfer-encoding", "cookie", "accept-encoding")
+_OURS = (
+    "host",
+    "connection",
+    "content-length",
+    "transfer-encoding",
+    "cookie",
+    "accept-encoding",
+    "expect",
+    "upgrade",
+)
 
 
 def compile_journeys(declared: Mapping[str, Any], *, values: Collection[str] = ()) -> Mapping[str, Journey]:
@@ -59,6 +69,15 @@ def compile_journeys(declared: Mapping[str, Any], *, values: Collection[str] = (
     if mistakes:
         raise SetupError("journeys", mistakes)
     return journeys
+
+
+def compile_match(declared: Mapping[str, Any]) -> Match:
+    """What an answer must look like, by itself. Raises SetupError with every mistake."""
+    mistakes: list[str] = []
+    match = _match(declared, "match", mistakes)
+    if mistakes:
+        raise SetupError("match", mistakes)
+    return match
 
 
 def _plain(value: Any) -> Any:
@@ -179,6 +198,12 @@ def _takes(plain: Any, where: str, mistakes: list[str]) -> dict[str, Take]:
                 continue
             if groups < 1:
                 mistakes.append(f"{where}.{name}.regex {key!r} has no group: put what to take in (brackets)")
+                continue
+        if kind == "python":
+            try:
+                function_of(key)
+            except OwnCodeError as problem:
+                mistakes.append(f"{where}.{name}.python: {problem}")
                 continue
         takes[str(name)] = Take(kind, key)
     return takes

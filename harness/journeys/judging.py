@@ -31,7 +31,7 @@ from harness.journeys.steps import Match, Step
 from harness.journeys.templates import MissingValueError, Template
 from harness.model import Answer, Outcome
 
-__all__ = ["Judgement", "judge", "unexpected_outcome"]
+__all__ = ["Judgement", "judge", "matches", "unexpected_outcome"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,11 @@ def judge(
         error = "logged-out" if name == "logged_out" else f"http-{reply.status}"
         return Judgement(_DECLARED[name], Outcome.FAILED, error, _first_words(reply))
     return _unexpected(step, reply, values, asked, from_balancer)
+
+
+def matches(rule: Match, reply: Reply, *, asked: str) -> bool:
+    """Whether an answer to nobody in particular is as the rule says."""
+    return _holds(rule, reply, {}, asked)
 
 
 def unexpected_outcome(method: str, status: int, *, retry_after: bool) -> Outcome:

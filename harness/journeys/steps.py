@@ -19,6 +19,7 @@ from harness.journeys.templates import MissingValueError, Template
 
 __all__ = ["METHODS", "RULES", "Journey", "Match", "Request", "Step"]
 
+_SAYS_WHO = "authorization"
 METHODS = ("get", "post", "put", "delete")
 _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 RULES = ("recognised", "logged_out", "refused", "overloaded", "expect")
@@ -97,7 +98,10 @@ class Step:
         return tuple(name for rule in self.rules.values() for name in rule.names)
 
     def request(self, values: Mapping[str, str]) -> Request:
-        """The request for these values. Raises MissingValueError; also when a header's value would break the header."""
+        """The request for these values. Raises MissingValueError; also when a header's value would break the header.
+
+        `Authorization` is left out as long as the person has nothing to put into it.
+        """
         headers: list[tuple[str, str]] = []
         body = b""
         if self.files is not None:
@@ -114,6 +118,8 @@ class Step:
             body = json.dumps(_filled(self.json, values)).encode()
             headers.append(("Content-Type", "application/json"))
         for name, text in self.headers.items():
+            if name.lower() == _SAYS_WHO and any(used not in values for used in text.names):
+                continue  # who has not logged in has no token, and is nobody: that is not a mistake
             value = text.render(values)
             if _CONTROLS.search(value) is not None:
                 raise MissingValueError(f"{name}: a value with a line break or a control character in it")

@@ -1,4 +1,5 @@
-"""How a value is taken out of an answer for a later step: a form field, a header, a cookie, JSON, or a pattern.
+"""How a value is taken out of an answer for a later step: a form field, a header, a cookie, JSON, a pattern, or whatever a
+function of a person's own makes of it.
 
 Must not: raise for any answer, however broken; a value that is not there is None.
 """
@@ -8,18 +9,20 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
+from harness.journeys.own_code import Answered, OwnCodeError, call
 from harness.journeys.reply import Reply
 from harness.journeys.searching import SEARCH_SECONDS, search
 
-__all__ = ["TAKES_FROM", "Take"]
+__all__ = ["TAKES_FROM", "Take", "Taken"]
 
-TAKES_FROM = ("field", "header", "cookie", "json", "regex")
+TAKES_FROM = ("field", "header", "cookie", "json", "regex", "python")
+_NOTHING: Mapping[str, str] = {}
 
 # This much of a page is searched, for at most so many tags of this length: no hostile page may keep the one
 # traffic process busy.
@@ -32,6 +35,14 @@ _ATTRIBUTES = re.compile(r"((?:[^>\"']|\"[^\"]{0,4096}\"|'[^']{0,4096}'){0,4096}
 _ATTRIBUTE = re.compile(r"([^\s=/>\"']+)(?:\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'>]+)))?")
 
 
+class Taken(NamedTuple):
+    """What came of it."""
+
+    value: str | None
+    problem: str = ""
+    """Why there is none, in a few words."""
+
+
 @dataclass(frozen=True, slots=True)
 class Take:
     """Where one value comes from."""
@@ -39,10 +50,28 @@ class Take:
     source: str
     """One of TAKES_FROM."""
     key: str
-    """The name of the field, header or cookie, the dotted path in the JSON, or the pattern whose group 1 is taken."""
+    """The name of the field, header or cookie, the dotted path in the JSON, the pattern whose group 1 is taken, or a function as
+    `file.py:function`."""
+
+    def look(
+        self, reply: Reply, *, values: Mapping[str, str] = _NOTHING, cookies: Mapping[str, str] = _NOTHING
+    ) -> Taken:
+        """The value, or why there is none. `values` and `cookies`: what the person has by now, for a function."""
+        if self.source == "python":
+            text = reply.body.decode("utf-8", "replace")
+            answered = Answered(
+                status=reply.status, headers=reply.headers, text=text, cookies=dict(cookies), values=dict(values)
+            )
+            try:
+                value = call(self.key, answered)
+            except OwnCodeError as problem:
+                return Taken(None, str(problem))
+        else:
+            value = self.from_reply(reply)
+        return Taken(value, "" if value is not None else f"no {self.source} {self.key!r}")
 
     def from_reply(self, reply: Reply) -> str | None:
-        """The value, or None when the answer does not hold it, or not within the bounds above."""
+        """The value, or None when the answer itself does not hold it, or not within the bounds above."""
         value = self._value(reply)
         return None if value is None or len(value) > _LONGEST_TAKEN else value
 

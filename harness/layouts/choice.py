@@ -158,6 +158,7 @@ _OF_THE_APP = {
     "jobs": "where the application tells of its regular jobs",
     "rate_limit": "how often a person may do what is limited",
     "ready": "where an instance tells whether it wants traffic",
+    "trouble": "which lines of a log mean trouble",
     "websocket": "where people hear of each other at once",
     "overloaded_at": "how many requests an instance works on at once",
     "slow": "which page takes its time",
@@ -193,7 +194,10 @@ def _no_token(setup: Setup) -> str:
     if journey is None or not journey.steps:
         return _no_journey("write")
     taken = {name for each in setup.journey.values() for step in each.steps for name in step.take}
-    last = journey.steps[-1].model_dump_json(by_alias=True)
+    step = journey.steps[-1]
+    # Who somebody is, as a token in Authorization says, is no token against forged requests: no page gave it.
+    headers = {name: text for name, text in step.headers.items() if name.lower() != "authorization"}
+    last = step.model_copy(update={"headers": headers}).model_dump_json(by_alias=True)
     if any(f"{{{name}}}" in last for name in taken):
         return ""
     return "what journey.write sends holds no token that a page gave: a take in journey.login, or in an earlier step, gives it"

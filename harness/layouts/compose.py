@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -19,11 +19,12 @@ from harness import assets
 from harness.answers import ask
 from harness.compose import Place, Project, Roles, Tool, find_roles, find_tool, parse_project, read_haproxy, read_nginx
 from harness.errors import BadInput, NodeError, WaitTimeout
-from harness.layouts.parts import Instance, Layout, Store
+from harness.journeys import Reply, Take
+from harness.layouts.parts import Instance, Layout, SomebodysBalancer, Store
 from harness.platforms.compose import AttachedPlatform, ComposeNode, ComposePlatform, Wanted, running_project
 from harness.platforms.node import ContainerSpec
 from harness.ports import PortLeases
-from harness.services import Drained, answers_well
+from harness.services import answers_well, identity_of, manner_of
 from harness.services.nginx import workers_among
 from harness.setup import Environment, Setup, expand, secrets_of_variables
 from harness.waiting import wait_until
@@ -35,6 +36,7 @@ _HOST = "127.0.0.1"
 _REFERENCE_IMAGE = "reference-app"
 _HAPROXY_FILE = "/usr/local/etc/haproxy/haproxy.cfg"
 _ANSWER_SECONDS = 2.0
+_MOST_BYTES = 1 << 18
 _RELOADED_WITHIN_SECONDS = 10.0
 _CONTIGUOUS_TRIED = 50
 _DATABASE_KINDS = re.compile(r"postgres|postgis|pgvector|timescale")
@@ -248,7 +250,7 @@ def _instance(
     app_port: int,
     together: Mapping[str, tuple[str, ...]],
 ) -> Instance:
-    app = setup.app
+    app, manner = setup.app, manner_of(setup)
     attached = platform.wanted.attached is not None
     made: list[ComposeNode] = []
 
@@ -262,7 +264,7 @@ def _instance(
             env=env,
             container_port=app_port,
             port=port,
-            is_ready=lambda: answers_well(*where(), app.ready_path),
+            is_ready=lambda: answers_well(*where(), app.ready_path, manner=manner),
             ready_within_seconds=app.ready_within_seconds,
             # The project says itself how it is stopped, unless the setup does.
             stop_signal=Signals[app.stop_signal] if "stop_signal" in app.model_fields_set else None,
@@ -272,8 +274,13 @@ def _instance(
     )
 
     def introduced_as() -> str:
-        """How it calls itself in the header that the setup names for that."""
-        return _header(*where(), app.health, app.instance_header) if app.instance_header is not None else ""
+        """How it calls itself where the setup says that it does: in its health path, or a page anybody may ask for."""
+        identity = identity_of(setup)
+        if identity is None:
+            return ""
+        pages = dict.fromkeys((app.health, setup.entry_page))
+        names = (_introduction(*where(), page, identity, headers=setup.traffic.headers) for page in pages)
+        return next((name for name in names if name), "")
 
     node = platform.adopt(
         first, service=place.service, number=place.number, next_spec=second, introduced_as=introduced_as
@@ -308,13 +315,13 @@ def _refuse_unreachable(node: ComposeNode) -> None:
         ) from problem
 
 
-def _header(host: str, port: int, path: str, name: str) -> str:
-    """How an instance calls itself in this header of its answers; empty when it does not."""
+def _introduction(host: str, port: int, path: str, identity: Take, *, headers: Mapping[str, str]) -> str:
+    """How an instance calls itself in this answer; empty when it does not."""
     try:
-        answer = ask("GET", path, at=(host, port), within_seconds=_ANSWER_SECONDS, reads_body=False)
+        answer = ask("GET", path, at=(host, port), within_seconds=_ANSWER_SECONDS, headers=headers)
     except (OSError, HTTPException):
         return ""
-    return answer.headers.get(name.lower(), "")
+    return identity.from_reply(Reply(answer.status, answer.headers, answer.body, answer.set_cookies)) or ""
 
 
 def _store(platform: ComposePlatform, service: str) -> ComposeNode:
@@ -371,43 +378,13 @@ def _session_counter(
 # -- the balancer ----------------------------------------------------------------------------------------------------
 
 
-class _OwnBalancer:
-    """A balancer that is somebody's own: nobody drains at it, and it can be had to forget what it counted."""
+class _OwnBalancer(SomebodysBalancer):
+    """A balancer that is somebody else's, and can be had to forget what it counted."""
 
     def __init__(self, kind: str, port: int) -> None:
+        # Its certificates, if it has any, are not ours to believe in.
+        super().__init__(_HOST, port, secure=None)
         self._kind = kind
-        self.host = _HOST
-        self.port = port
-        self.secure: None = None
-        """Its certificates, if it has any, are not ours to believe in."""
-
-    def drain(self, name: str, node: Any, *, within_seconds: float = 0.0) -> Drained:
-        del within_seconds
-        raise NodeError(f"{name} cannot be drained at {node.name}: its configuration is not ours to change")
-
-    def enable(self, name: str, node: Any) -> None:
-        """Nothing: nobody was drained."""
-
-    def switch(
-        self, names: Collection[str], node: Any, *, checked: bool = True, within_seconds: float = 10.0
-    ) -> Drained:
-        del checked, within_seconds
-        raise NodeError(
-            f"{node.name} cannot be switched to {', '.join(names)}: its configuration is not ours to change"
-        )
-
-    def move(self, name: str, address: tuple[str, int], node: Any) -> None:
-        raise NodeError(
-            f"{node.name} cannot be told that {name} is at {address[0]}: its configuration is not ours to change"
-        )
-
-    def reload(self, node: Any) -> str:
-        raise NodeError(f"{node.name} is not ours to reload under traffic: its owner knows how that is done")
-
-    def statistics(self, node: Any) -> Mapping[str, Any]:
-        """Nothing: where it tells, if it does, is its own affair."""
-        del node
-        return {}
 
     def reset(self, node: ComposeNode) -> None:
         """Its own reload where that forgets what was counted (nginx), else a restart of its container.

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 from harness import engine, images
 from harness.layouts.parts import Database, Instance, Layout, Store, named_port, secured, session_counter
-from harness.platforms.docker import DockerPlatform
+from harness.platforms.docker import ContainerNode, DockerPlatform
 from harness.ports import PortLeases
 from harness.services import (
     HaproxyService,
@@ -20,11 +20,12 @@ from harness.services import (
     RedisContainer,
     Secure,
     instance_container,
+    migration_container,
 )
 from harness.setup import Environment, Setup
 from harness.workspace import Workspace
 
-__all__ = ["lay_out", "nginx_version"]
+__all__ = ["lay_out", "migration", "nginx_version"]
 
 _HOST = "127.0.0.1"
 
@@ -96,6 +97,8 @@ def lay_out(
     return Layout(
         platform="docker",
         instances=instances,
+        migration=migration(setup, platform=platform, ports=ports, values=values),
+        next_migration=migration(setup, platform=platform, ports=ports, values=values, new_version=True),
         balancer=balancer,
         balancer_node=platform.add(balancer.container_spec(image_of(setup.balancer.kind))),
         stores=tuple(stores),
@@ -105,6 +108,19 @@ def lay_out(
         secrets=(secret, *(postgres.secrets if postgres else ()), *(redis.secrets if redis else ())),
         balancer_waits=setup.balancer.resolve == "at-start",
     )
+
+
+def migration(
+    setup: Setup,
+    *,
+    platform: DockerPlatform,
+    ports: PortLeases,
+    values: Mapping[str, str],
+    new_version: bool = False,
+) -> ContainerNode | None:
+    """What is run once before the first instance of a version, as a container; None for nothing."""
+    spec = migration_container(setup, port=ports.take(), values=values, new_version=new_version)
+    return None if spec is None else platform.add(spec)
 
 
 def _balancer(
@@ -126,6 +142,7 @@ def _balancer(
             admin_port=ports.take(),
             upstreams=upstreams,
             health=setup.app.health,
+            check_headers=setup.traffic.headers,
             resolves=resolves,
             secure=secure,
         )

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from harness import assets
 from harness.layouts.parts import Database, Instance, Layout, Store, named_port, secured, session_counter
-from harness.platforms.native import NativePlatform
+from harness.platforms.native import NativeNode, NativePlatform
 from harness.ports import PortLeases
 from harness.services import (
     HaproxyService,
@@ -23,6 +23,7 @@ from harness.services import (
     Secure,
     binaries,
     instance_spec,
+    migration_spec,
 )
 from harness.setup import Environment, Setup
 from harness.workspace import Workspace
@@ -98,6 +99,13 @@ def lay_out(
             Instance(name, platform.add(spec), host, port, spec, next_spec, seen_as=(f"{host}:{port}", name))
         )
 
+    migrations: dict[bool, NativeNode] = {}
+    for new_version in (False, True):
+        ran_once = migration_spec(setup, port=ports.take(), values=values, host=_HOST, new_version=new_version)
+        if ran_once is not None:
+            platform.check(ran_once, what="rollout.migrate" if new_version else "app.migrate")
+            migrations[new_version] = platform.add(ran_once)
+
     standby = []
     for name, (host, port) in standing_by.items():
         # Its own word is that of the one it will stand for; only the harness and the balancer call it something else.
@@ -111,6 +119,8 @@ def lay_out(
         platform="native",
         instances=tuple(instances),
         standby=tuple(standby),
+        migration=migrations.get(False),
+        next_migration=migrations.get(True),
         balancer=balancer,
         balancer_node=platform.add(balancer.process_spec()),
         prepare_balancer=balancer.prepare,
@@ -150,6 +160,7 @@ def _balancer(
         port=port,
         upstreams=upstreams,
         health=setup.app.health,
+        check_headers=setup.traffic.headers,
         secure=secure,
         standby=standby,
     )

@@ -28,6 +28,7 @@ __all__ = [
     "Layout",
     "Replicated",
     "RunnableNode",
+    "SomebodysBalancer",
     "Store",
     "named_port",
     "secured",
@@ -78,6 +79,43 @@ class BalancerService(Protocol):
 
     def statistics(self, node: Any) -> Mapping[str, Any]:
         """What it counted itself, by instance, as plain data; empty where it does not tell."""
+
+
+class SomebodysBalancer:
+    """A balancer that is somebody else's: it is asked, and nobody drains, switches or reloads at it."""
+
+    def __init__(self, host: str, port: int, *, secure: Secure | None) -> None:
+        self.host = host
+        self.port = port
+        self.secure = secure
+
+    def drain(self, name: str, node: Any, *, within_seconds: float = 0.0) -> Drained:
+        del within_seconds
+        raise NodeError(f"{name} cannot be drained at {node.name}: its configuration is not ours to change")
+
+    def enable(self, name: str, node: Any) -> None:
+        """Nothing: nobody was drained."""
+
+    def switch(
+        self, names: Collection[str], node: Any, *, checked: bool = True, within_seconds: float = 10.0
+    ) -> Drained:
+        del checked, within_seconds
+        raise NodeError(
+            f"{node.name} cannot be switched to {', '.join(names)}: its configuration is not ours to change"
+        )
+
+    def move(self, name: str, address: tuple[str, int], node: Any) -> None:
+        raise NodeError(
+            f"{node.name} cannot be told that {name} is at {address[0]}: its configuration is not ours to change"
+        )
+
+    def reload(self, node: Any) -> str:
+        raise NodeError(f"{node.name} is not ours to reload under traffic: its owner knows how that is done")
+
+    def statistics(self, node: Any) -> Mapping[str, Any]:
+        """Nothing: where it tells, if it does, is its own affair."""
+        del node
+        return {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,6 +197,10 @@ class Layout:
     """A second set, one for each instance, of the new version: for a rollout that switches from one set to the other."""
     replicated: Replicated | None = None
     """The instances, where not the harness itself keeps them running."""
+    migration: RunnableNode | None = None
+    """What is run once before the first instance is started; None: nothing."""
+    next_migration: RunnableNode | None = None
+    """What is run once before a rollout; None: nothing."""
     balancer: BalancerService
     balancer_node: RunnableNode
     prepare_balancer: Callable[[], None] = lambda: None

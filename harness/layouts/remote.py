@@ -9,18 +9,19 @@ import ssl
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from harness.answers import ask
 from harness.certificates import make_certificates
 from harness.errors import BadInput, NodeError
 from harness.layouts.choice import Choice
-from harness.layouts.parts import Instance, Layout
+from harness.layouts.parts import Instance, Layout, SomebodysBalancer
 from harness.platforms.remote import RemoteNode, RemoteSpec, succeeds
 from harness.ports import PortLeases
-from harness.services import Drained, Secure, answers_well
+from harness.services import Secure, answers_well, manner_of
 from harness.setup import HOOKS, Environment, Setup, Tls, expand
 from harness.workspace import Workspace
 
@@ -222,12 +223,13 @@ def _instance(setup: Setup, name: str, number: int, *, workspace: Workspace) -> 
         for hook in HOOKS
         if (words := remote.hook(hook, name)) is not None and remote.allow_faults
     }
-    ask = hooks.pop("ready", None)
+    tells = hooks.pop("ready", None)
+    manner = manner_of(setup)
 
     def is_ready() -> bool:
         if site is not None:
-            return answers_well(site.host, site.port, app.ready_path)
-        return ask is None or succeeds(ask, within_seconds=remote.hook_seconds)
+            return answers_well(site.host, site.port, app.ready_path, manner=manner)
+        return tells is None or succeeds(tells, within_seconds=remote.hook_seconds)
 
     def spec() -> RemoteSpec:
         return RemoteSpec(
@@ -275,44 +277,19 @@ def _leave_alone(instances: Collection[Instance]) -> None:
 # -- the balancer ----------------------------------------------------------------------------------------------------
 
 
-class _FarBalancer:
-    """A balancer of somebody else's: it is asked, and nothing is changed at it."""
+class _FarBalancer(SomebodysBalancer):
+    """A balancer far away: it is asked, and nothing is changed at it."""
 
     def __init__(self, setup: Setup, site: _Site, secure: Secure | None) -> None:
         remote = setup.remote
         assert remote is not None, "only a setup of a site has a balancer far away"
         plain = _Site.of(remote.http) if remote.http is not None else _Site("http", site.host, 80)
         clear = site if secure is None else plain
+        super().__init__(site.host, clear.port, secure=secure)
         self.url = remote.balancer.rstrip("/")
-        self.host, self.port = site.host, clear.port
-        self.secure = secure
-
-    def drain(self, name: str, node: Any, *, within_seconds: float = 0.0) -> Drained:
-        del within_seconds
-        raise NodeError(f"{name} cannot be drained at {node.name}: it is not ours to change")
-
-    def enable(self, name: str, node: Any) -> None:
-        """Nothing: nobody was drained."""
-
-    def switch(
-        self, names: Collection[str], node: Any, *, checked: bool = True, within_seconds: float = 0.0
-    ) -> Drained:
-        del checked, within_seconds
-        raise NodeError(f"{node.name} cannot be switched to {', '.join(names)}: it is not ours to change")
-
-    def move(self, name: str, address: tuple[str, int], node: Any) -> None:
-        raise NodeError(f"{node.name} cannot be told that {name} is at {address[0]}: it is not ours to change")
-
-    def reload(self, node: Any) -> str:
-        raise NodeError(f"{node.name} is not ours to reload")
 
     def reset(self, node: Any) -> None:
         """Nothing: what it remembers is its own affair."""
-
-    def statistics(self, node: Any) -> Mapping[str, Any]:
-        """Nothing: where it tells, if it does, is its own affair."""
-        del node
-        return {}
 
 
 def _secure(site: _Site, authority: Path | None, *, workspace: Workspace) -> Secure | None:
@@ -344,20 +321,13 @@ def _authority(setup: Setup) -> Path:
 
 def _answers(site: _Site, authority: Path | None) -> str:
     """Why nobody answers there; empty where anybody does, whatever it is: that is for scenarios to judge."""
-    if authority is None:
-        connection = HTTPConnection(site.host, site.port, timeout=_ANSWER_SECONDS)
-    else:
-        context = ssl.create_default_context(cafile=authority)
-        connection = HTTPSConnection(site.host, site.port, timeout=_ANSWER_SECONDS, context=context)
+    context = None if authority is None else ssl.create_default_context(cafile=authority)
     try:
-        connection.request("GET", "/", headers={"Connection": "close"})
-        connection.getresponse()
+        ask("GET", "/", at=(site.host, site.port), within_seconds=_ANSWER_SECONDS, context=context, reads_body=False)
     except ssl.SSLCertVerificationError as problem:
         return f"its certificate is not to be believed: {problem.verify_message}"
     except (OSError, HTTPException) as problem:
         return str(getattr(problem, "strerror", "") or str(problem) or type(problem).__name__)
-    finally:
-        connection.close()
     return ""
 
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 from harness import engine, images
 from harness.errors import BadInput
-from harness.layouts.docker import nginx_version
+from harness.layouts.docker import migration, nginx_version
 from harness.layouts.parts import Layout, Replicated, Store, named_port, secured, session_counter
 from harness.platforms.swarm import SwarmPlatform, SwarmService
 from harness.ports import PortLeases
@@ -87,6 +87,11 @@ def lay_out(
         **(postgres.values() if postgres is not None else {}),
         **(redis.values() if redis is not None else {}),
     }
+    if setup.rollout.migrate is not None:
+        raise BadInput(
+            f"rollout.migrate is {' '.join(setup.rollout.migrate)}, and an update of a swarm is one order to it, with nothing before: "
+            "leave it out, or use --platform docker"
+        )
     swarm = setup.swarm
     first = replicated_app(setup, values=values, which="first")
     checked = bool(swarm.health) if swarm.health is not None else platform.checks_health(first.image)
@@ -101,6 +106,7 @@ def lay_out(
             next=replicated_app(setup, values=values, which="next"),
             bad=replicated_app(setup, values=values, which="bad") if setup.rollout.bad_env else None,
         ),
+        migration=migration(setup, platform=platform, ports=ports, values=values),
         balancer=balancer,
         balancer_node=platform.add(balancer.container_spec(image_of("nginx"))),
         stores=tuple(stores),

@@ -1,8 +1,8 @@
 """One file that is the whole load: the Locust file, the plan, and what they need of the harness.
 
 Locust sends a file of its own accord from the master to workers that ask for it (`-f -`), so that a worker needs
-nothing but Locust: in a container of the official image, in a service of Swarm, on another machine. Must not: carry a
-secret, or a module that needs a package.
+nothing but Locust: in a container of the official image, in a service of Swarm, on another machine. It holds the passwords of
+people who are given, and is gone with the run. Must not: carry another secret, or a module that needs a package.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def carried(plan: Plan) -> Mapping[str, str]:
         for path in sorted((folder / name.replace(".", "/")).glob("*.py")):
             module = name if path.name == "__init__.py" else f"{name}.{path.stem}"
             sources[module] = path.read_text(encoding="utf-8")
-    sources["harness.load.bundled"] = f"PLAN = {plan_text(plan)!r}\n"
+    sources["harness.load.bundled"] = f"PLAN = {plan_text(plan, whole=True)!r}\n"
     sources["carried_locustfile"] = assets.path(_LOCUSTFILE).read_text(encoding="utf-8")
     return sources
 

@@ -13,9 +13,19 @@ from random import Random
 from typing import Any, Self
 from uuid import uuid4
 
-from harness.journeys import Journey, Judgement, MissingValueError, Reply, Step, compile_journeys, judge
+from harness.journeys import (
+    Journey,
+    Judgement,
+    MissingValueError,
+    Reply,
+    Step,
+    carry,
+    compile_journeys,
+    judge,
+    source_of,
+)
 from harness.model import Answer, Outcome
-from harness.traffic.people import People, Visitor, given_with_a_record, text_of
+from harness.traffic.people import People, Person, Visitor, given_with_a_record, text_of
 
 __all__ = ["Plan", "Question", "Walker"]
 
@@ -37,26 +47,51 @@ class Plan:
     """What people take the site to be called; empty: as the address they are sent to."""
     authority: str = ""
     """The certificate (PEM) that must have signed for the site where it answers https; empty: certificates are not checked."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """They go with every request."""
+    people: tuple[Person, ...] = ()
+    """Those who are given, and log in without having registered; nobody: new ones register."""
+    setup: str = ""
+    """The setup file in which they are found, where they are not told."""
 
     def declared(self) -> dict[str, Any]:
-        """Plain JSON-ready data; no secret is in it."""
+        """Plain JSON-ready data; no secret is in it, and so of people who are given only where they are found."""
         return {
             "journeys": {name: journey.declared() for name, journey in self.journeys.items()},
             "shares": dict(self.shares),
             "timeout_seconds": self.timeout_seconds,
             "host_header": self.host_header,
             "authority": self.authority,
+            "headers": dict(self.headers),
+            "setup": self.setup if self.people else "",
         }
+
+    def declared_whole(self) -> dict[str, Any]:
+        """The same, with who is given, their passwords, and what is in files of a person's own: for a machine that has none of it."""
+        people = [{"email": each.email, "password": each.password, "name": each.name} for each in self.people]
+        takes = [
+            take
+            for journey in self.journeys.values()
+            for step in journey.steps
+            for take in step.take.values()
+            if take.source == "python"
+        ]
+        sources = dict(source_of(take.key) for take in takes)
+        return {**self.declared(), "setup": "", "people": people, "sources": sources}
 
     @classmethod
     def from_declared(cls, plain: Mapping[str, Any]) -> Self:
         """Raises SetupError when a journey cannot be used."""
+        carry(plain.get("sources", {}))
         return cls(
             journeys=compile_journeys(plain["journeys"]),
             shares=dict(plain["shares"]),
             timeout_seconds=float(plain["timeout_seconds"]),
             host_header=str(plain["host_header"]),
             authority=str(plain.get("authority", "")),  # plans that were written before there was TLS have none
+            headers=dict(plain.get("headers", {})),
+            people=tuple(Person(**person) for person in plain.get("people", ())),
+            setup=str(plain.get("setup", "")),
         )
 
 
@@ -99,6 +134,7 @@ class Walker:
 
     def __post_init__(self) -> None:
         (self._visitor,) = self.people.arrive(1)
+        self.is_registered = self.is_registered or bool(self.plan.people)
 
     def next(self) -> Iterator[Question]:
         """The requests of the next thing this person does. An answer that was not good ends it."""
@@ -117,17 +153,23 @@ class Walker:
     def judge(self, step: Step, reply: Reply, values: dict[str, str], *, asked: str) -> Judgement:
         visitor = self._visitor
         visitor.jar.take(reply.set_cookies)
+        problems: list[str] = []
         for name, take in step.take.items():
-            value = take.from_reply(reply)
+            value, problem = take.look(reply, values={**visitor.values, **values}, cookies=visitor.jar.cookies)
             if value is not None:
                 values[name] = visitor.values[name] = value
-        return judge(
+            elif take.source == "python":
+                problems.append(f"{{{name}}}: {problem}")
+        judgement = judge(
             step,
             reply,
             {**visitor.values, **values},
             asked=asked,
             somebody_else=self.people.names_somebody_else(reply.body, visitor),
         )
+        if problems and judgement.outcome is Outcome.OK:
+            return Judgement(Answer.FAILED, Outcome.FAILED, "wrong-body", "; ".join(problems))
+        return judgement
 
     def _walk(self, journey: Journey) -> Iterator[Question]:
         visitor, values = self._visitor, dict[str, str]()
@@ -167,13 +209,17 @@ class Walker:
 
     def _question(self, journey: Journey, number: int, step: Step, values: dict[str, str]) -> Question:
         which = f"{journey.name} {number}" if len(journey.steps) > 1 else journey.name
-        visitor, path, headers, body, problem = self._visitor, step.path.text, {"User-Agent": _AGENT}, b"", ""
+        visitor, path, body, problem = self._visitor, step.path.text, b"", ""
+        headers = {"User-Agent": _AGENT, **self.plan.headers}
         try:
             request = step.request({**visitor.values, **values})
         except MissingValueError as missing:
             problem = str(missing)
         else:
             path, body = request.path, request.body
+            # A step's own outranks what goes with every request, whatever case it is written in.
+            own = {header.lower() for header, _ in request.headers}
+            headers = {header: value for header, value in headers.items() if header.lower() not in own}
             headers |= dict(request.headers)
             if self.plan.host_header:
                 headers["Host"] = self.plan.host_header

@@ -36,6 +36,7 @@ from harness.reporting import Redactor, View, shown_path, write_text
 from harness.reporting.page import links_in
 from harness.setup import Environment, Setup, secrets_in
 from harness.standing import Standing, folders, standing
+from harness.visitors import passwords_of
 from harness.waiting import wait_until
 from harness.workspace import Workspace
 
@@ -237,7 +238,11 @@ def _loaded(ground: Ground, settings: LoadSettings, *, host: str | None) -> Iter
             redactor.add(*secrets_in(ground.setup))
         cluster = stands.cluster if stands is not None else None
         ports = stack.enter_context(PortLeases())
+        if plan.people:
+            redactor.add(*passwords_of(ground.setup))
         ground.view.line(f"{settings.in_words()} → {host}")
+        if 0 < len(plan.people) < settings.users:
+            ground.view.line(f"{settings.users} browsers of the {len(plan.people)} people who are given")
         generator = _generator(
             ground, settings, plan, cluster, host=host, workspace=workspace, ports=ports, stack=stack
         )
@@ -351,7 +356,7 @@ class _Visit:
 def _wait_arrived(loaded: _Loaded) -> None:
     """Until everybody is there, registered and logged in."""
     settings, plan = loaded.settings, loaded.plan
-    each = sum(len(plan.journeys[name].steps) for name in ("register", "login"))
+    each = sum(len(plan.journeys[name].steps) for name in ("register", "login") if name in plan.journeys)
 
     def arrived() -> bool:
         loaded.generator.check()

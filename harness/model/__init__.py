@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from harness.model.facts import (
     UNNAMED,
+    WELL,
     Answer,
     ComplaintKind,
     Connection,
@@ -24,6 +25,7 @@ from harness.model.verdict import Cause, Checker, Confidence, Finding, Status, V
 
 __all__ = [
     "UNNAMED",
+    "WELL",
     "Answer",
     "Cause",
     "Checker",

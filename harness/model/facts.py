@@ -155,13 +155,17 @@ class FaultWindow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutStep:
-    """One step of a rollout on one instance: `drain` `stop` `stopped` `start` `ready` `enable` `enabled`, or `begin`/`end` for the whole."""
+    """One step of a rollout on one instance: `drain` `stop` `stopped` `start` `ready` `enable` `enabled` `failed`, or `begin`/`end` for the whole."""
 
     step: str
     node: str
     at: float
     version: str = ""
     detail: str = ""
+
+
+WELL = "harness: well"
+"""The key of a look under which stands whether the answer is that of somebody who is well, where the setup says how that looks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +180,14 @@ class Look:
     value: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     error: str = ""
+
+    @property
+    def well(self) -> bool:
+        """Whether the answer says that who was asked is well: as the setup says (app.healthy), else by a status below 300."""
+        said = self.value.get(WELL)
+        if isinstance(said, bool):
+            return said
+        return not self.error and self.status is not None and 200 <= self.status < 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -561,7 +561,7 @@ class NativeNode:
         if any(each.port == spec.port and _is_at(each, spec.host) for each in own):
             seen = (
                 f"it listens on {spec.host}:{spec.port}, but its readiness check never said yes: "
-                "correct app.ready (app.health), or raise app.ready_within_seconds"
+                "correct app.ready (app.health) or app.healthy, or raise app.ready_within_seconds"
             )
         elif own:
             where = ", ".join(str(each) for each in own)

@@ -226,6 +226,7 @@ class RemoteNode:
             self._run("kill")
         except NodeError:
             self._over.set()
+            self._runs = self._spec.is_ready()  # it may have done half of it
             raise
         self._watching = watching
         if not self._spec.port:
@@ -245,13 +246,17 @@ class RemoteNode:
         Without a hook that reverts, what was deployed is what it is run as from now on.
 
         Raises:
-            NodeError: the hook fails, or there is none.
+            NodeNeverReady: its owner's deploy fails, which is the setup's own doing.
+            NodeError: there is no hook.
         """
         if spec is self._next:
             if "revert" in self._spec.hooks:
                 self._owe("deploy", by="revert")
                 self._spec = spec
-            self._run("deploy")
+            try:
+                self._run("deploy")
+            except NodeError as problem:
+                raise NodeNeverReady(str(problem)) from problem
         else:
             self._run("revert")
             self._spec = spec
@@ -266,15 +271,10 @@ class RemoteNode:
         self._frozen = True  # also when the hook fails: it may have done half of it
         self._run("pause")
         if self._spec.port:
-            try:
-                wait_until(
-                    lambda: not self._spec.is_ready(),
-                    within_seconds=_EFFECT_WITHIN_SECONDS * patience(),
-                    every_seconds=_LOOK_EVERY_SECONDS,
-                    because=f"{self.name} was frozen by its hook and should answer nothing",
-                )
-            except WaitTimeout as problem:
-                raise NodeError(str(problem)) from None
+            _see(
+                lambda: not self._spec.is_ready(),
+                because=f"{self.name} was frozen by its hook and should answer nothing",
+            )
         self._proof = f"it answers nothing any more ({self._told('pause')})"
 
     def resume(self) -> None:
@@ -315,15 +315,7 @@ class RemoteNode:
         if not self._spec.port:
             self._proof = f"its hook ended well ({self._told(hook)})"
             return
-        try:
-            wait_until(
-                lambda: not self._accepts(),
-                within_seconds=_EFFECT_WITHIN_SECONDS * patience(),
-                every_seconds=_LOOK_EVERY_SECONDS,
-                because=f"after its {hook} hook {self.name} should accept no connections",
-            )
-        except WaitTimeout as problem:
-            raise NodeError(str(problem)) from None
+        _see(lambda: not self._accepts(), because=f"after its {hook} hook {self.name} should accept no connections")
         self._proof = f"it accepts no connections any more ({self._told(hook)})"
 
     def _accepts(self) -> bool:
@@ -356,6 +348,19 @@ class RemoteNode:
                 self._back_since = clock.now()
                 self._runs = True
                 return
+
+
+def _see(condition: Callable[[], bool], *, because: str) -> None:
+    """Return when what a hook was to do is seen. Raises NodeError: it is not."""
+    try:
+        wait_until(
+            condition,
+            within_seconds=_EFFECT_WITHIN_SECONDS * patience(),
+            every_seconds=_LOOK_EVERY_SECONDS,
+            because=because,
+        )
+    except WaitTimeout as problem:
+        raise NodeError(str(problem)) from None
 
 
 def _shown(argv: tuple[str, ...]) -> str:

@@ -5,9 +5,16 @@ Must not: start a process that outlives the call, or judge anything.
 
 from __future__ import annotations
 
-from harness.services._asking import answers_well
+from harness.services._asking import Manner, answers_well, identity_of, manner_of
 from harness.services._balancing import CLIENT_HEADER, Drained, Secure
-from harness.services.app import REPLICATED, instance_container, instance_spec, replicated_app
+from harness.services.app import (
+    REPLICATED,
+    instance_container,
+    instance_spec,
+    migration_container,
+    migration_spec,
+    replicated_app,
+)
 from harness.services.haproxy import HaproxyService
 from harness.services.nginx import NginxService
 from harness.services.postgres import PostgresContainer, PostgresService
@@ -18,6 +25,7 @@ __all__ = [
     "REPLICATED",
     "Drained",
     "HaproxyService",
+    "Manner",
     "NginxService",
     "PostgresContainer",
     "PostgresService",
@@ -25,7 +33,11 @@ __all__ = [
     "RedisService",
     "Secure",
     "answers_well",
+    "identity_of",
     "instance_container",
     "instance_spec",
+    "manner_of",
+    "migration_container",
+    "migration_spec",
     "replicated_app",
 ]

@@ -18,6 +18,7 @@ from harness.setup import Balancer
 __all__ = [
     "CLIENT_HEADER",
     "DOCKER_DNS",
+    "NO_HEADERS",
     "NO_STANDBY",
     "READY_NAME",
     "Drained",
@@ -35,6 +36,7 @@ DOCKER_DNS = "127.0.0.11"
 
 
 NO_STANDBY: Mapping[str, tuple[str, int]] = MappingProxyType({})
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 """Nobody waits to be switched to."""
 
 CLIENT_HEADER = "X-Harness-Client"

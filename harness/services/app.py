@@ -6,19 +6,32 @@ Must not: know the values of placeholders that belong to other nodes (they are g
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from signal import Signals
 from typing import Literal
 
 from harness.errors import BadInput
 from harness.platforms.node import ContainerSpec, NodeSpec
 from harness.platforms.replica import HealthCheck, ReplicatedSpec
-from harness.services._asking import answers_well
+from harness.services._asking import answers_well, manner_of
 from harness.setup import Setup, expand
 
-__all__ = ["REPLICATED", "instance_container", "instance_spec", "replicated_app"]
+__all__ = [
+    "MIGRATION",
+    "NEXT_MIGRATION",
+    "REPLICATED",
+    "instance_container",
+    "instance_spec",
+    "migration_container",
+    "migration_spec",
+    "replicated_app",
+]
 
 REPLICATED = "app"
 """What all replicas are called together: their name on the network, and the first part of each one's own."""
+MIGRATION, NEXT_MIGRATION = "migrate", "migrate-next"
+"""What runs once before the first instance of a version: its name, and that of its log."""
+_NO_INDEX = "0"
 _SLOT = "{{.Task.Slot}}"
 """How Swarm lets an environment name the number of the one replica it is for."""
 _SLOT_COMES_HERE = "\0"
@@ -38,7 +51,7 @@ def instance_spec(
     With `new_version` as the setup's rollout says: its env on top of the application's, its command in place of it.
     Ready is a 2xx of the ready path, asked directly. Raises BadInput for an image, and for a folder that is not there.
     """
-    app = setup.app
+    app, manner = setup.app, manner_of(setup)
     command = setup.command(new_version=new_version)
     if command is None:
         raise BadInput(f"app.image is {app.image}: to run it natively, give app.command as well")
@@ -59,10 +72,51 @@ def instance_spec(
         directory=directory,
         host=host,
         port=port,
-        is_ready=lambda: answers_well(host, port, app.ready_path),
+        is_ready=lambda: answers_well(host, port, app.ready_path, manner=manner),
         ready_within_seconds=app.ready_within_seconds,
         stop_signal=Signals[app.stop_signal],
         stop_within_seconds=app.stop_within_seconds,
+    )
+
+
+def migration_spec(
+    setup: Setup, *, port: int, values: Mapping[str, str], host: str = "127.0.0.1", new_version: bool = False
+) -> NodeSpec | None:
+    """What runs once before the first instance of a version; None where there is nothing. It is told the `port`, and need not
+    listen there. Raises as `instance_spec`."""
+    argv = setup.migration(new_version=new_version)
+    if argv is None:
+        return None
+    name = NEXT_MIGRATION if new_version else MIGRATION
+    # Everything but what is run is as for an instance, so that it finds the same database in the same way.
+    as_instance = instance_spec(setup, name=name, port=port, values=values, host=host, new_version=new_version)
+    own = {**values, "host": host, "port": str(port), "instance": name, "index": _NO_INDEX}
+    env = setup.env_of("", new_version=new_version)
+    return replace(
+        as_instance,
+        argv=tuple(expand(word, own) for word in argv),
+        env={key: expand(value, own) for key, value in env.items()},
+        is_ready=lambda: False,
+    )
+
+
+def migration_container(
+    setup: Setup, *, port: int, values: Mapping[str, str], new_version: bool = False
+) -> ContainerSpec | None:
+    """What runs once before the first instance of a version, as a container of its image; None where there is nothing. `port` is
+    published like an instance's."""
+    command = setup.migration(new_version=new_version)
+    if command is None:
+        return None
+    name = NEXT_MIGRATION if new_version else MIGRATION
+    as_instance = instance_container(setup, name=name, port=port, address=None, values=values, new_version=new_version)
+    own = {**values, "host": "0.0.0.0", "port": str(setup.app.port), "instance": name, "index": _NO_INDEX}
+    env = setup.env_of("", new_version=new_version)
+    return replace(
+        as_instance,
+        command=tuple(expand(word, own) for word in command),
+        env={key: expand(value, own) for key, value in env.items()},
+        is_ready=lambda: False,
     )
 
 
@@ -79,7 +133,7 @@ def instance_container(
 
     `port`: where it is published on loopback; inside it is told, and listens on, `app.port`.
     """
-    app = setup.app
+    app, manner = setup.app, manner_of(setup)
     image = setup.image(new_version=new_version)
     if image is None:
         raise BadInput("app.image is not given: say which image an instance is, or use --platform native")
@@ -98,7 +152,7 @@ def instance_container(
         container_port=app.port,
         port=port,
         address=address,
-        is_ready=lambda: answers_well("127.0.0.1", port, app.ready_path),
+        is_ready=lambda: answers_well("127.0.0.1", port, app.ready_path, manner=manner),
         ready_within_seconds=app.ready_within_seconds,
         # An image says itself how it is stopped, unless the setup does.
         stop_signal=Signals[app.stop_signal] if "stop_signal" in app.model_fields_set else None,

@@ -28,6 +28,7 @@ from harness.services._asking import answers_well
 from harness.services._balancing import (
     CLIENT_HEADER,
     DOCKER_DNS,
+    NO_HEADERS,
     NO_STANDBY,
     READY_NAME,
     Drained,
@@ -148,12 +149,13 @@ class HaproxyService:
         port: int,
         upstreams: Mapping[str, tuple[str, int]],
         health: str,
+        check_headers: Mapping[str, str] = NO_HEADERS,
         secure: Secure | None = None,
         standby: Mapping[str, tuple[str, int]] = NO_STANDBY,
     ) -> None:
         """`port`: where the harness reaches it on loopback; `secure`: where it answers https, if it does. `upstreams` are all instances by name, each with the host
         and port the balancer uses; those outside `settings.pool` are never sent a request, and those of `standby` none until
-        `switch`. `health` is the path its checks ask where the settings name none.
+        `switch`. `health` is the path its checks ask where the settings name none, with `check_headers`.
 
         Raises:
             BadInput: the pool is empty, or names an instance that is not there.
@@ -164,6 +166,7 @@ class HaproxyService:
         self.secure = secure
         self._place = place
         self._health = health
+        self._check_headers = check_headers
         self._known = (*upstreams, *standby)
         self._servers = {
             name: _Server(host=host, port=at, share=settings.weights.get(name, _EVEN), drained=name in standby)
@@ -182,6 +185,7 @@ class HaproxyService:
         port: int,
         upstreams: Mapping[str, tuple[str, int]],
         health: str,
+        check_headers: Mapping[str, str] = NO_HEADERS,
         secure: Secure | None = None,
         standby: Mapping[str, tuple[str, int]] = NO_STANDBY,
     ) -> Self:
@@ -206,7 +210,16 @@ class HaproxyService:
             tls_listen=f"{_HOST}:{secure.port}" if secure is not None else "",
             certificate=str(secure.certificate) if secure is not None else "",
         )
-        return cls(settings, place=place, port=port, upstreams=upstreams, health=health, secure=secure, standby=standby)
+        return cls(
+            settings,
+            place=place,
+            port=port,
+            upstreams=upstreams,
+            health=health,
+            check_headers=check_headers,
+            secure=secure,
+            standby=standby,
+        )
 
     @classmethod
     def in_container(
@@ -218,6 +231,7 @@ class HaproxyService:
         upstreams: Mapping[str, tuple[str, int]],
         health: str,
         resolves: bool,
+        check_headers: Mapping[str, str] = NO_HEADERS,
         secure: Secure | None = None,
     ) -> Self:
         """A container of an image that keeps to the official one's ways.
@@ -236,7 +250,15 @@ class HaproxyService:
             tls_listen=f"*:{_CONTAINER_TLS_PORT}" if secure is not None else "",
             certificate=f"/usr/local/etc/haproxy/{_CERTIFICATE}" if secure is not None else "",
         )
-        return cls(settings, place=place, port=port, upstreams=upstreams, health=health, secure=secure)
+        return cls(
+            settings,
+            place=place,
+            port=port,
+            upstreams=upstreams,
+            health=health,
+            check_headers=check_headers,
+            secure=secure,
+        )
 
     def process_spec(self) -> NodeSpec:
         """How it is run as a process."""
@@ -451,7 +473,14 @@ class HaproxyService:
         node.write_file(f"{self._place.directory}/{_CONFIGURATION}", self._rendered().encode())
 
     def _rendered(self) -> str:
-        return render(self.settings, place=self._place, servers=self._servers, health=self._health, https=self.url)
+        return render(
+            self.settings,
+            place=self._place,
+            servers=self._servers,
+            health=self._health,
+            check_headers=self._check_headers,
+            https=self.url,
+        )
 
     def _tell(self, *commands: str, says: Callable[[str], bool] = lambda answer: not answer) -> None:
         """Give orders. HAProxy answers with nothing when it obeys, but for some."""
@@ -516,7 +545,15 @@ class HaproxyService:
             return
 
 
-def render(settings: Balancer, *, place: Place, servers: Mapping[str, _Server], health: str, https: str = "") -> str:
+def render(
+    settings: Balancer,
+    *,
+    place: Place,
+    servers: Mapping[str, _Server],
+    health: str,
+    check_headers: Mapping[str, str] = NO_HEADERS,
+    https: str = "",
+) -> str:
     """The configuration for these settings. `https`: what http is redirected to, where there is TLS."""
     tls = settings.tls if place.tls_listen else None
     environment = Environment(
@@ -540,6 +577,7 @@ def render(settings: Balancer, *, place: Place, servers: Mapping[str, _Server], 
         else {"least_conn": "leastconn", "round_robin": "roundrobin"}[settings.algorithm],
         check=_check(settings),
         check_path=settings.check_path or health,
+        check_headers={name: _quoted(value) for name, value in check_headers.items()},
         check_timeout_seconds=settings.check_timeout_seconds if settings.checks else None,
         retries=settings.retries,
         redispatch=settings.redispatch,
@@ -573,6 +611,13 @@ def render(settings: Balancer, *, place: Place, servers: Mapping[str, _Server], 
             for name, server in servers.items()
         ],
     )
+
+
+def _quoted(value: str) -> str:
+    """A text as HAProxy reads it between double quotes, where it would fill in variables and, with %, what it logs."""
+    for sign, written in (("\\", "\\\\"), ('"', '\\"'), ("$", "\\$"), ("%", "%%")):
+        value = value.replace(sign, written)
+    return f'"{value}"'
 
 
 _GUIDE_CHECK = (2.0, 3, 2)

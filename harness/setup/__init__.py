@@ -20,6 +20,7 @@ from harness.setup.checklists import (
     sign_offs_text,
 )
 from harness.setup.environment import Environment, read_environment
+from harness.setup.given import know_people
 from harness.setup.hidden import secrets_in, secrets_of_variables
 from harness.setup.models import (
     HOOKS,
@@ -27,6 +28,7 @@ from harness.setup.models import (
     App,
     Balancer,
     Compose,
+    Identity,
     Images,
     Jobs,
     Journey,
@@ -45,6 +47,8 @@ from harness.setup.models import (
     Take,
     Tls,
     Traffic,
+    User,
+    Users,
     WebSocket,
 )
 from harness.setup.parser import load_setup, parse_override, parse_setup
@@ -61,6 +65,7 @@ __all__ = [
     "Checklist",
     "Compose",
     "Environment",
+    "Identity",
     "Images",
     "Item",
     "Jobs",
@@ -82,8 +87,11 @@ __all__ = [
     "Take",
     "Tls",
     "Traffic",
+    "User",
+    "Users",
     "WebSocket",
     "expand",
+    "know_people",
     "load_checklist",
     "load_setup",
     "load_sign_offs",

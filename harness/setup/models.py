@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from signal import Signals
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -35,6 +35,7 @@ __all__ = [
     "REQUIRED_JOURNEYS",
     "App",
     "Balancer",
+    "Identity",
     "Images",
     "Jobs",
     "Journey",
@@ -53,6 +54,8 @@ __all__ = [
     "Take",
     "Tls",
     "Traffic",
+    "User",
+    "Users",
     "WebSocket",
 ]
 
@@ -173,7 +176,23 @@ Port = Annotated[int, Between(1, 65_535, because="TCP has no other port")]
 CookieName = Annotated[
     str, Like(_HEADER_NAME, must="must be the name of a cookie", because='name one cookie, such as "SERVERID"')
 ]
+VariableName = Annotated[
+    str,
+    Like(
+        r"[A-Za-z_][A-Za-z0-9_]*",
+        must="must be the name of an environment variable",
+        because='name one, such as "SHOP_PASSWORD"; its value has no place in the file',
+    ),
+]
+_OF_A_PERSON = Like(
+    r"[^\x00-\x1f\x7f]*", must="must be one line of text", because="leave out line ends and control characters"
+)
 Texts = Mapping[str, str]
+LinePatterns = Annotated[
+    tuple[Annotated[str, NotEmpty(because="it would be in every line")], ...],
+    OneOrMore(because="no line would mean trouble: leave it out"),
+    BeforeValidator(listed()),
+]
 TextList = Annotated[tuple[str, ...], BeforeValidator(listed())]
 LoneOrTextList = Annotated[
     tuple[str, ...],
@@ -275,6 +294,23 @@ class _Table(BaseModel):
     )
 
 
+class Match(_Table):
+    """What an answer looks like. Everything that is given must hold."""
+
+    status: Statuses = Field(default=(), description="The status, or a list of which any will do.", examples=[200])
+    location: str | None = Field(
+        default=None,
+        description="Where the answer sends the visitor: path, or path and query, with * for anything.",
+        examples=["/login*"],
+    )
+    contains: Annotated[str, NotEmpty(because="every page contains it")] | None = Field(
+        default=None, description="Text the page must hold.", examples=["{user.email}"]
+    )
+    absent: Annotated[str, NotEmpty(because="every page contains it")] | None = Field(
+        default=None, description="Text the page must not hold.", examples=["Wrong password"]
+    )
+
+
 class Jobs(_Table):
     """What the application does by itself at regular times, and where it tells of it."""
 
@@ -304,6 +340,32 @@ class WebSocket(_Table):
         description="What is sent; {text} stands for a text that everybody who is connected must then receive.",
         examples=['{{"say": "{text}"}}'],
     )
+
+
+class Identity(_Table):
+    """Where an answer of the application says which instance gave it, other than in a header."""
+
+    KINDS: ClassVar[tuple[str, ...]] = ("cookie", "json", "regex")
+
+    cookie: CookieName | None = Field(
+        default=None, description="The name of a cookie that each answer sets.", examples=["SERVERID"]
+    )
+    json_path: str | None = Field(
+        default=None,
+        alias="json",
+        description="The place in a JSON answer: names and places in lists, with dots between.",
+        examples=["served_by"],
+    )
+    regex: str | None = Field(
+        default=None,
+        description="A regular expression over the page; its first group names the instance.",
+        examples=["<!-- served by ([a-z0-9-]+) -->"],
+    )
+
+    def given(self) -> Mapping[str, str]:
+        """The kinds that were given with their values. One, in a file without mistakes."""
+        every = {"cookie": self.cookie, "json": self.json_path, "regex": self.regex}
+        return {kind: value for kind, value in every.items() if value is not None}
 
 
 class App(_Table):
@@ -357,10 +419,20 @@ class App(_Table):
         "by. Not given: all alike.",
         examples=[{"app-1": 2}],
     )
-    health: UrlPath = Field(default="/health", description="A path that answers below 300 while an instance is alive.")
+    health: UrlPath = Field(
+        default="/health",
+        description="A path that answers below 300, or as app.healthy says, while an instance is alive.",
+    )
+    healthy: Match | None = Field(
+        default=None,
+        description="What counts as healthy, and as ready: how the health path and the ready path answer then. Not given: any status "
+        "below 300. It holds no placeholders.",
+        examples=[{"status": 200, "contains": '"status":"UP"'}],
+    )
     ready: UrlPath | None = Field(
         default=None,
-        description="A path that answers below 300 while an instance wants traffic. Not given: the health path.",
+        description="A path that answers below 300, or as app.healthy says, while an instance wants traffic. Not given: the health "
+        "path.",
         examples=["/ready"],
     )
     version: MaybeUrlPath = Field(
@@ -393,6 +465,15 @@ class App(_Table):
     )
     first_start: Literal["parallel", "serial"] = Field(
         default="parallel", description="Whether the instances are started together or one after the other."
+    )
+    migrate: TextList | None = Field(
+        default=None,
+        description="What is run once when database and Redis are ready, before the first instance is started: a program and its "
+        "arguments, as the command is run; in containers the command in the image.",
+        examples=[["./server", "migrate"]],
+    )
+    migrate_within_seconds: Seconds = Field(
+        default=60.0, description="How long app.migrate, and rollout.migrate, may take."
     )
     start_after: Literal["dependencies", "nothing"] = Field(
         default="dependencies",
@@ -429,10 +510,20 @@ class App(_Table):
         "who answered.",
         examples=["X-App-Instance"],
     )
+    identity: Identity | None = Field(
+        default=None,
+        description="Where else an answer says which instance gave it: a cookie it sets, a place in its JSON, or a marker in its page.",
+        examples=[{"json": "served_by"}],
+    )
     version_header: HeaderName | None = Field(
         default=None,
         description="A response header of the application's own that names its version.",
         examples=["X-App-Version"],
+    )
+    trouble: LinePatterns | None = Field(
+        default=None,
+        description="Regular expressions of lines in the log of an instance that mean trouble.",
+        examples=[["^panic:", "^Traceback "]],
     )
     jobs: Jobs | None = Field(
         default=None,
@@ -957,27 +1048,10 @@ HOOKS = ("stop", "start", "kill", "pause", "resume", "deploy", "revert", "ready"
 """What may be done to an instance that runs elsewhere, by the keys of its commands."""
 
 
-class Match(_Table):
-    """What an answer looks like. Everything that is given must hold."""
-
-    status: Statuses = Field(default=(), description="The status, or a list of which any will do.", examples=[200])
-    location: str | None = Field(
-        default=None,
-        description="Where the answer sends the visitor: path, or path and query, with * for anything.",
-        examples=["/login*"],
-    )
-    contains: Annotated[str, NotEmpty(because="every page contains it")] | None = Field(
-        default=None, description="Text the page must hold.", examples=["{user.email}"]
-    )
-    absent: Annotated[str, NotEmpty(because="every page contains it")] | None = Field(
-        default=None, description="Text the page must not hold.", examples=["Wrong password"]
-    )
-
-
 class Take(_Table):
     """Where in an answer a value is found, to be used in later steps."""
 
-    KINDS: ClassVar[tuple[str, ...]] = ("field", "header", "cookie", "json", "regex")
+    KINDS: ClassVar[tuple[str, ...]] = ("field", "header", "cookie", "json", "regex", "python")
 
     field: str | None = Field(
         default=None, description="The name of an input of a form in the page.", examples=["csrf_token"]
@@ -997,6 +1071,12 @@ class Take(_Table):
         description="A regular expression over the page; its first group is taken.",
         examples=['csrf-token" content="([^"]+)"'],
     )
+    python: str | None = Field(
+        default=None,
+        description="A function of your own, as file.py:function, relative to the folder of the setup file: it is given the answer and "
+        "returns text.",
+        examples=["totp.py:code"],
+    )
 
     def given(self) -> Mapping[str, str]:
         """The kinds that were given with their values. One, in a file without mistakes."""
@@ -1006,6 +1086,7 @@ class Take(_Table):
             "cookie": self.cookie,
             "json": self.json_path,
             "regex": self.regex,
+            "python": self.python,
         }
         return {kind: value for kind, value in every.items() if value is not None}
 
@@ -1081,6 +1162,41 @@ class Step(_Table):
         return {name: match for name, match in every.items() if match is not None}
 
 
+class User(_Table):
+    """Somebody who has an account already."""
+
+    email: Annotated[str, _OF_A_PERSON] = Field(
+        default="",
+        description="What {user.email} stands for: the e-mail address, or whatever they log in by.",
+        examples=["ada@example.com"],
+    )
+    password: Annotated[str, _OF_A_PERSON] = Field(
+        default="", repr=False, description="What {user.password} stands for. Not given: as users.password_from says."
+    )
+    name: Annotated[str, _OF_A_PERSON] = Field(
+        default="", description="What {user.name} stands for. Not given: what stands before the @.", examples=["Ada"]
+    )
+
+
+class Users(_Table):
+    """The people there are, where nobody is to register."""
+
+    given: Annotated[tuple[User, ...], BeforeValidator(listed())] = Field(
+        default=(), description="People.", examples=[[{"email": "ada@example.com", "password": "..."}]]
+    )
+    file: Annotated[str, NotEmpty(because='name a file, such as "people.csv"')] | None = Field(
+        default=None,
+        description="A file with people, relative to the folder of the setup file: CSV whose first line is email,password,name, or "
+        "TOML with [[users]].",
+        examples=["people.csv"],
+    )
+    password_from: VariableName | None = Field(
+        default=None,
+        description="The environment variable with the password of everybody who has none of their own.",
+        examples=["SHOP_PASSWORD"],
+    )
+
+
 class Journey(_Table):
     """How a person does one thing in this application."""
 
@@ -1125,6 +1241,11 @@ class Rollout(_Table):
         default_factory=dict,
         description="Environment variables of the new version, on top of app.env.",
         examples=[{"APP_VERSION": "2"}],
+    )
+    migrate: TextList | None = Field(
+        default=None,
+        description="What is run once, with the environment of the new version, before a rollout replaces the first instance.",
+        examples=[["./server-2", "migrate"]],
     )
     command: TextList | None = Field(
         default=None,
@@ -1193,6 +1314,11 @@ class Traffic(_Table):
         default=20, description="How many people browse at once, each with cookies of their own."
     )
     timeout_seconds: Seconds = Field(default=5.0, description="How long a visitor waits for a complete answer.")
+    headers: Texts = Field(
+        default_factory=dict,
+        description="Headers that go with every request, of people and of the harness's own questions. They hold no placeholders.",
+        examples=[{"X-Forwarded-Proto": "https"}],
+    )
 
 
 class Promises(_Table):
@@ -1242,6 +1368,11 @@ class Setup(_Table):
         description="How a person does things in this application, by the name of the thing.",
         examples=[{}],
     )
+    users: Users | None = Field(
+        default=None,
+        description="The people there are, where nobody is to register. Not given: everybody registers.",
+        examples=[{"file": "people.csv"}],
+    )
     rollout: Rollout = Field(default_factory=Rollout, description="How a new version replaces the old.")
     swarm: Swarm = Field(
         default_factory=Swarm, description="How Docker Swarm keeps the replicas, where that is what runs them."
@@ -1250,11 +1381,37 @@ class Setup(_Table):
     promises: Promises = Field(default_factory=Promises, description="What is asked of the setup.")
 
     _file: Path | None = PrivateAttr(default=None)
+    _people: tuple[User, ...] = PrivateAttr(default=())
 
     @property
     def file(self) -> Path | None:
         """The file it was read from, absolute."""
         return self._file
+
+    @property
+    def people(self) -> tuple[User, ...]:
+        """Those it gives, once they are known (`know_people`); none where everybody registers."""
+        return self._people
+
+    def declared_journeys(self) -> dict[str, dict[str, Any]]:
+        """The journeys as plain data, files of functions by their absolute path."""
+        base = self._file.parent if self._file is not None else Path().absolute()
+        plain = {
+            name: journey.model_dump(mode="json", by_alias=True, exclude_unset=True)
+            for name, journey in self.journey.items()
+        }
+        for journey in plain.values():
+            for step in journey.get("steps", ()):
+                for take in step.get("take", {}).values():
+                    if take.get("python") is not None:
+                        file, _, function = take["python"].rpartition(":")
+                        take["python"] = f"{base / file}:{function}"
+        return plain
+
+    @property
+    def asks_password(self) -> bool:
+        """Whether a journey sends a person's password."""
+        return any("{user.password}" in journey.model_dump_json(by_alias=True) for journey in self.journey.values())
 
     @property
     def pool(self) -> tuple[str, ...]:
@@ -1274,6 +1431,10 @@ class Setup(_Table):
         if new_version and self.rollout.command is not None:
             return self.rollout.command
         return self.app.command
+
+    def migration(self, *, new_version: bool = False) -> tuple[str, ...] | None:
+        """What is run once before the first instance of a version, before its placeholders are filled in; None for nothing."""
+        return self.rollout.migrate if new_version else self.app.migrate
 
     def image(self, *, new_version: bool = False) -> str | None:
         """The image of an instance; None where there is only a command."""

@@ -19,7 +19,9 @@ from harness.setup.models import (
     METHODS,
     RECORD_JOURNEYS,
     REQUIRED_JOURNEYS,
+    App,
     Balancer,
+    Identity,
     Journey,
     Match,
     Remote,
@@ -27,6 +29,7 @@ from harness.setup.models import (
     Setup,
     Step,
     Take,
+    User,
 )
 from harness.setup.placeholders import (
     JOURNEY_PLACEHOLDERS,
@@ -36,12 +39,26 @@ from harness.setup.placeholders import (
     placeholders_in,
 )
 
-__all__ = ["mistakes_between"]
+__all__ = ["mistakes_between", "nameless"]
 
 _ENV_NAME = re.compile(r"[^=\0\s]+")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FUNCTION = re.compile(r"[^:\0]+\.py:[A-Za-z_][A-Za-z0-9_]*")
 _TAKEN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
-_HEADERS_OF_THE_TRAFFIC = ("host", "connection", "content-length", "transfer-encoding", "cookie", "accept-encoding")
+_HEADERS_OF_THE_TRAFFIC = (
+    "host",
+    "connection",
+    "content-length",
+    "transfer-encoding",
+    "cookie",
+    "accept-encoding",
+    "expect",
+    "upgrade",
+)
+_HEADERS_OF_A_BODY = ("content-type", "content-encoding")
+_HEADERS_OF_THE_BALANCER = "x-harness-"
+# What may stand in a header without a doubt how it is sent: visible ASCII, and blanks within.
+_HEADER_VALUE = re.compile(r"(?:[!-~](?:[\t -~]*[!-~])?)?")
 _OF_A_RECORD = ("record", "text")
 _RECORD_IN_WORDS = f"{', '.join(RECORD_JOURNEYS[:-1])} and {RECORD_JOURNEYS[-1]}"
 # What is got back or seen must have been put there by another journey of the same setup.
@@ -71,13 +88,19 @@ def mistakes_between(setup: Setup, *, known_promises: Collection[str] | None) ->
     yield from _node_texts(setup)
     yield from _instances_named(setup)
     yield from _balancer(setup.balancer)
+    yield from _healthy(setup.app.healthy)
+    yield from _identity(setup.app)
+    yield from _trouble(setup.app.trouble or ())
     yield from _timed_path("slow", setup.app.slow)
     yield from _timed_path("download", setup.app.download)
     yield from _websocket(setup)
     yield from _session_store(setup)
     yield from _compose(setup)
     yield from _remote(setup)
-    yield from _journeys(setup.journey)
+    yield from _headers_always(setup.traffic.headers)
+    if setup.users is not None:
+        yield from nameless(("users", "given"), setup.users.given)
+    yield from _journeys(setup.journey, registers=setup.users is None)
     yield from _waived(setup.promises.waived, known_promises)
 
 
@@ -97,10 +120,19 @@ def _how_it_is_started(setup: Setup) -> Iterator[Mistake]:
         (("app", "command"), app.command),
         (("app", "image_command"), app.image_command),
         (("rollout", "command"), setup.rollout.command),
+        (("app", "migrate"), app.migrate),
+        (("rollout", "migrate"), setup.rollout.migrate),
     ]
     for key, command in commands:
         if command is not None and not (command and command[0].strip()):
-            yield Mistake(key, f'must begin with a program (got {seen(command)}): write command = ["./server"]')
+            yield Mistake(key, f'must begin with a program (got {seen(command)}): write {key[-1]} = ["./server"]')
+    if app.migrate is not None and app.start_after == "nothing":
+        yield Mistake(
+            ("app", "migrate"),
+            f'needs app.start_after = "dependencies" (got {seen(list(app.migrate))}): the database has to be ready for it, and '
+            "no instance may come before",
+            about=(("app", "start_after"),),
+        )
     if app.command is None and app.image is not None and setup.rollout.command is not None:
         yield Mistake(
             ("rollout", "command"),
@@ -149,6 +181,8 @@ def _node_texts(setup: Setup) -> Iterator[Mistake]:
         (("app", "image_command"), app.image_command or ()),
         (("swarm", "health"), setup.swarm.health or ()),
         (("rollout", "command"), rollout.command or ()),
+        (("app", "migrate"), app.migrate or ()),
+        (("rollout", "migrate"), rollout.migrate or ()),
     ]
     for key, command in commands:
         texts += [((*key, place), text) for place, text in enumerate(command)]
@@ -259,6 +293,81 @@ def _plain_value(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 
+def _healthy(match: Match | None) -> Iterator[Mistake]:
+    """What the harness itself asks, nobody in particular asks: there is nothing to fill in."""
+    if match is None:
+        return
+    if match == Match():
+        yield Mistake(
+            ("app", "healthy"),
+            "must say something of the answer (got {}): with nothing it is true of every answer; write healthy = { status = 200 }",
+            about=(("app", "healthy"),),
+        )
+    for part, text in (("contains", match.contains), ("absent", match.absent)):
+        if text is None:
+            continue
+        key: Key = ("app", "healthy", part)
+        used = placeholders_in(text)
+        yield from (Mistake(key, says) for says in placeholder_mistakes(text, used))
+        for name in used:
+            yield Mistake(
+                key, f"uses {{{name}}}, and nobody in particular asks: leave it out, or double braces that stand there"
+            )
+
+
+def _trouble(patterns: Sequence[str]) -> Iterator[Mistake]:
+    for place, pattern in enumerate(patterns):
+        key: Key = ("app", "trouble", place)
+        try:
+            matches_all = re.compile(pattern).search("") is not None
+        except re.error as error:
+            yield Mistake(
+                key,
+                f"is no regular expression (got {seen(pattern)}; {error}): put a backslash before a character that stands for itself",
+            )
+        else:
+            if matches_all:
+                yield Mistake(
+                    key, f"is found in every line (got {seen(pattern)}): say what only a line about trouble holds"
+                )
+
+
+def _identity(app: App) -> Iterator[Mistake]:
+    if app.identity is None:
+        return
+    key: Key = ("app", "identity")
+    given = app.identity.given()
+    if len(given) != 1:
+        yield Mistake(
+            key,
+            f"must have exactly one of {', '.join(Identity.KINDS)} (got {' and '.join(given) or 'none'}): write identity = "
+            '{ json = "served_by" }',
+            about=tuple((*key, kind) for kind in Identity.KINDS),
+        )
+    elif app.instance_header is not None:
+        yield Mistake(
+            key,
+            f"stands beside app.instance_header (got {seen(dict(given))}): one of them says who answered, keep that",
+            about=(("app", "instance_header"),),
+        )
+    if app.identity.regex is not None:
+        yield from _regex((*key, "regex"), app.identity.regex)
+
+
+def _regex(key: Key, text: str) -> Iterator[Mistake]:
+    """A regular expression whose first group is what is wanted."""
+    try:
+        groups = re.compile(text).groups
+    except re.error as error:
+        yield Mistake(
+            key,
+            f"is no regular expression (got {seen(text)}; {error}): put a backslash before a character that stands for itself",
+        )
+    else:
+        if groups == 0:
+            yield Mistake(key, f"has no group (got {seen(text)}): put what to take into ( and )")
+
+
 def _timed_path(key: str, path: str | None) -> Iterator[Mistake]:
     """A path that is told how long to take."""
     if path is None:
@@ -305,6 +414,14 @@ def _compose(setup: Setup) -> Iterator[Mistake]:
             ("compose", "file"),
             'is missing: name the compose file, such as file = "docker-compose.yml", or a project that runs',
         )
+    for key, command in ((("app", "migrate"), setup.app.migrate), (("rollout", "migrate"), setup.rollout.migrate)):
+        if command is not None:
+            yield Mistake(
+                key,
+                f"has no place beside [compose] (got {seen(list(command))}): the project's own files say what runs first, such as "
+                "a service that ends, with depends_on and condition: service_completed_successfully",
+                about=(("compose",),),
+            )
 
 
 _OF_AN_INSTANCE = ("instance", "index", "host", "port")
@@ -389,7 +506,7 @@ def _hooks_of(remote: Remote, name: str, instance: RemoteInstance) -> Iterator[M
 # -- journeys -------------------------------------------------------------------------------------------------------
 
 
-def _journeys(journeys: Mapping[str, Journey]) -> Iterator[Mistake]:
+def _journeys(journeys: Mapping[str, Journey], *, registers: bool) -> Iterator[Mistake]:
     meant: set[str] = set()
     for name in journeys:
         if name not in JOURNEYS:
@@ -398,8 +515,20 @@ def _journeys(journeys: Mapping[str, Journey]) -> Iterator[Mistake]:
             hint = f"did you mean {key_path(('journey', near))}?" if near else f"known here are {', '.join(JOURNEYS)}"
             yield Mistake(("journey", name), f"is not a known journey: {hint}")
     for name, purpose in REQUIRED_JOURNEYS.items():
-        if name not in journeys and name not in meant:
-            yield Mistake(("journey", name), f"is missing: say {purpose}, such as [journey.{name}] {_EXAMPLES[name]}")
+        if name == "register" and not registers:
+            if name in journeys:
+                yield Mistake(
+                    ("journey", name),
+                    "stands beside users: people who are given have an account already and never register; leave one of the "
+                    "two out",
+                    about=(("users",),),
+                )
+        elif name not in journeys and name not in meant:
+            yield Mistake(
+                ("journey", name),
+                f"is missing: say {purpose}, such as [journey.{name}] {_EXAMPLES[name]}",
+                about=(("users",),) if name == "register" else (),
+            )
     for name, (other, why) in _PAIRS.items():
         if name in journeys and other not in journeys and other not in meant:
             yield Mistake(("journey", other), f"is missing: journey.{name} {why}")
@@ -467,6 +596,46 @@ def _header(key: Key, header: str, value: str) -> Iterator[Mistake]:
         yield Mistake(key, f"has more than one line (got {seen(value)}): a header is one line")
 
 
+def nameless(key: Key, people: Sequence[User]) -> Iterator[Mistake]:
+    """Who is given without anything to log in by."""
+    for place, each in enumerate(people):
+        if not each.email.strip():
+            yield Mistake(
+                (*key, place, "email"), 'is missing: say what they log in by, such as email = "ada@example.com"'
+            )
+
+
+def _headers_always(headers: Mapping[str, str]) -> Iterator[Mistake]:
+    """What goes with every request: whoever asks, and whatever is asked, it must fit."""
+    met: dict[str, str] = {}
+    for header, value in headers.items():
+        key: Key = ("traffic", "headers", header)
+        name = header.lower()
+        if name == "host":
+            yield Mistake(
+                key,
+                f"is the address that is asked (got {seen(value)}): have the application accept 127.0.0.1 and localhost, such "
+                "as by ALLOWED_HOSTS in app.env",
+            )
+        elif wrong := list(_header(key, header, value)):
+            yield from wrong
+        elif name in _HEADERS_OF_A_BODY:
+            yield Mistake(
+                key, f"says what a body is (got {seen(value)}): write it into headers of the step that sends one"
+            )
+        elif name.startswith(_HEADERS_OF_THE_BALANCER):
+            yield Mistake(key, f"is a name of the harness's own (got {seen(header)}): take another name")
+        elif not _HEADER_VALUE.fullmatch(value):
+            yield Mistake(
+                key,
+                f"must be plain text, without blanks around it (got {seen(value)}): servers do not agree on how anything "
+                "else is read",
+            )
+        elif name in met:
+            yield Mistake(key, f"is the same header as {met[name]} (got {seen(value)}): keep one")
+        met.setdefault(name, header)
+
+
 def _take(key: Key, name: str, take: Take) -> Iterator[Mistake]:
     if not _TAKEN_NAME.fullmatch(name):
         yield Mistake(key, f"is no name for a value (got {seen(name)}): use letters, digits, dashes and underscores")
@@ -483,18 +652,13 @@ def _take(key: Key, name: str, take: Take) -> Iterator[Mistake]:
     for kind, text in given.items():
         if not text:
             yield Mistake((*key, kind), 'must not be empty (got ""): name what to take')
+    if take.python and not _FUNCTION.fullmatch(take.python):
+        yield Mistake(
+            (*key, "python"),
+            f'must name a file and a function in it (got {seen(take.python)}): write python = "totp.py:code"',
+        )
     if take.regex:
-        try:
-            groups = re.compile(take.regex).groups
-        except re.error as error:
-            yield Mistake(
-                (*key, "regex"),
-                f"is no regular expression (got {seen(take.regex)}; {error}): put a backslash before a character that "
-                "stands for itself",
-            )
-        else:
-            if groups == 0:
-                yield Mistake((*key, "regex"), f"has no group (got {seen(take.regex)}): put what to take into ( and )")
+        yield from _regex((*key, "regex"), take.regex)
 
 
 def _what_it_must_tell(name: str, key: Key, journey: Journey) -> Iterator[Mistake]:

@@ -35,7 +35,9 @@ def setup_schema() -> dict[str, JsonValue]:
     ways: JsonValue = [{"required": ["command"]}, {"required": ["image"]}]
     schema["anyOf"] = [{"required": ["compose"]}, {"required": ["app"], "properties": {"app": {"anyOf": ways}}}]
     journey = _table(_table(schema, "properties"), "journey")
-    journey["required"] = list(REQUIRED_JOURNEYS)
+    journey["required"] = [name for name in REQUIRED_JOURNEYS if name != "register"]
+    registers: JsonValue = {"properties": {"journey": {"required": ["register"]}}}
+    schema["allOf"] = [{"anyOf": [{"required": ["users"]}, registers]}]
     journey["properties"] = {
         name: {"$ref": "#/$defs/Journey", "description": f"{purpose[:1].upper()}{purpose[1:]}."}
         for name, purpose in JOURNEYS.items()

@@ -21,9 +21,10 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 import harness
-from harness.errors import TrafficError
-from harness.journeys import Journey
+from harness.errors import NothingTested, TrafficError
+from harness.journeys import Journey, Take
 from harness.model import Answer, Connection, Outcome
+from harness.traffic.people import Person
 from harness.traffic.upstream import BALANCER
 
 __all__ = ["CookieSeen", "Progress", "Result", "Stream", "StreamSummary", "Task", "Traffic"]
@@ -80,6 +81,10 @@ class Result:
     instance: str | None = None
     taken: Mapping[str, str] = field(default_factory=dict)
     """What its steps took from their answers, by name."""
+
+
+REGISTER = "register"
+_REGISTERED = Result(Answer.DONE, Outcome.OK, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,13 +149,16 @@ class Traffic:
         instance_header: str | None = None,
         secure: Mapping[str, Path] | None = None,
         most_per_second: float | None = None,
+        people: Sequence[Person] = (),
+        identity: Take | None = None,
     ) -> None:
         """`targets`: host and port by name (`balancer`, `app-1` …); `names`: the instance behind each `host:port` that
         the balancer may name in `X-Harness-Upstream`. `timeout_seconds` is for one request, connecting included.
         `headers` go with every request; `version_header` (X-App-Version) holds the version of who answers,
-        `instance_header` its name. `secure`: the targets that speak TLS, with the certificate of the authority that must
-        have signed for their host. `most_per_second`: so many requests of tasks are sent a second at most, whoever gives them;
-        streams have rates of their own.
+        `instance_header` its name, or `identity` says where else that is. `secure`: the targets that speak TLS, with the
+        certificate of the authority that must have signed for their host. `most_per_second`: so many requests of tasks are sent
+        a second at most, whoever gives them; streams have rates of their own. `people`: those who are given, and never register;
+        nobody: they are made, and register.
         """
         self._settings = {
             "journal": str(journal.absolute()),
@@ -161,9 +169,12 @@ class Traffic:
             "headers": dict(headers or {}),
             "version_header": version_header or "X-App-Version",
             "instance_header": instance_header,
+            "identity": None if identity is None else [identity.source, identity.key],
             "secure": {via: str(authority) for via, authority in (secure or {}).items()},
             "most_per_second": most_per_second,
+            "people": [{"email": each.email, "password": each.password, "name": each.name} for each in people],
         }
+        self._given = self._free = len(people)
         self._secure = frozenset(secure or ())
         self._journeys = journeys
         self._targets = dict(targets)
@@ -261,10 +272,27 @@ class Traffic:
         """Operations of tasks and streams begun from now on carry this name. Kept connections are closed."""
         self._order("begin_scenario", scenario=scenario)
         self._progress = Progress(0, 0, 0.0)
+        self._free = self._given
 
-    def new_visitors(self, count: int) -> list[str]:
-        """People nobody has seen, each with credentials that follow from the seed and an empty cookie jar."""
-        visitors: list[str] = self._order("new_visitors", count=count)["visitors"]
+    def at_most(self, count: int) -> int:
+        """So many people, or as many as are given and have not been here in this scenario."""
+        return min(count, self._free) if self._given else count
+
+    def new_visitors(self, count: int, *, strangers: bool = False) -> list[str]:
+        """People nobody has seen in this scenario, each with an empty cookie jar: with credentials that follow from the seed, or
+        those of somebody who is given. `strangers`: they never log in, and need no account.
+
+        Raises:
+            NothingTested: people are given, and not so many are left.
+        """
+        if self._given and not strangers:
+            if count > self._free:
+                before = f" after {self._given - self._free} before" if self._free < self._given else ""
+                raise NothingTested(
+                    f"this needs {count} people{before}, and {self._given} are given: name more of them in users"
+                )
+            self._free -= count
+        visitors: list[str] = self._order("new_visitors", count=count, strangers=strangers)["visitors"]
         self._visitors.update(visitors)
         return visitors
 
@@ -301,8 +329,16 @@ class Traffic:
         """Go through all tasks, each visitor's in order, this many visitors at a time. Returns when all have ended.
 
         The operations are on disk then. `timeout_seconds` is for one request; None: the run's. A journey ends at its
-        first step that is not ok. Nothing raises for what a setup answers: see the results.
+        first step that is not ok. Nothing raises for what a setup answers: see the results. Who is given is registered
+        already: that is not asked for, and counts as done.
         """
+        if self._given:
+            asked = [task for task in tasks if task.journey != REGISTER]
+            results = iter(self._performed(asked, concurrency=concurrency, timeout_seconds=timeout_seconds))
+            return [next(results) if task.journey != REGISTER else _REGISTERED for task in tasks]
+        return self._performed(tasks, concurrency=concurrency, timeout_seconds=timeout_seconds)
+
+    def _performed(self, tasks: Sequence[Task], *, concurrency: int, timeout_seconds: float | None) -> list[Result]:
         if concurrency < 1:
             raise TrafficError(f"concurrency must be 1 or more (got {concurrency})")
         self._check_visitors([task.visitor for task in tasks])

@@ -14,7 +14,7 @@ from ssl import SSLContext
 from types import MappingProxyType
 
 from harness.clock import now
-from harness.journeys import Journey, MissingValueError, Reply
+from harness.journeys import Journey, MissingValueError, Reply, Take
 from harness.model import Connection, Outcome
 from harness.traffic.ledger import Counts, Ledger
 from harness.traffic.people import People, given_with_a_record
@@ -24,7 +24,7 @@ from harness.traffic.recorder import Recorder
 from harness.traffic.tls import TlsWire
 from harness.traffic.upstream import UPSTREAM_HEADER, UPSTREAM_RETRIES_HEADER, UPSTREAM_STATUS_HEADER
 from harness.traffic.visits import End, Origin, Visit
-from harness.traffic.wire import KnownHeads, Target, WantedHeaders, Wire, error_class
+from harness.traffic.wire import ANY_HEADER, KnownHeads, Target, WantedHeaders, Wire, error_class
 
 __all__ = ["WRITE", "Engine"]
 
@@ -69,6 +69,7 @@ class Engine:
         seed: int,
         most_in_flight: int,
         contexts: Mapping[str, SSLContext] = _NO_TLS,
+        identity: Take | None = None,
     ) -> None:
         """`headers` go with every request. `contexts`: how TLS is made with the targets that speak it, by name. `most_in_flight`: beyond it requests are not sent, and recorded as that."""
         self.people = people
@@ -77,7 +78,9 @@ class Engine:
         self._loop = loop
         self._poller = Poller(loop)
         self._recorder = recorder
-        self._ledger = Ledger(recorder, people, version_header=version_header, instance_header=instance_header)
+        self._ledger = Ledger(
+            recorder, people, version_header=version_header, instance_header=instance_header, identity=identity
+        )
         self._most_in_flight = most_in_flight
         self._contexts = contexts
         self._wanted = WantedHeaders(
@@ -374,10 +377,11 @@ class Engine:
 
 
 def _taken_headers(journeys: Mapping[str, Journey]) -> list[str]:
+    """The headers that steps take; all where a function may want any."""
     return [
-        take.key
+        take.key if take.source == "header" else ANY_HEADER
         for journey in journeys.values()
         for step in journey.steps
         for take in step.take.values()
-        if take.source == "header"
+        if take.source in ("header", "python")
     ]

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import NamedTuple, TypeAlias
 
 from harness.clock import now
-from harness.journeys import Judgement, Reply, judge
+from harness.journeys import Judgement, Reply, Take, judge
 from harness.model import Answer, Outcome
 from harness.traffic.people import People, Visitor
 from harness.traffic.plans import StepPlan
@@ -48,11 +48,20 @@ class Counts(NamedTuple):
 class Ledger:
     """See the module. Raises JournalError when the disk is full."""
 
-    def __init__(self, recorder: Recorder, people: People, *, version_header: str, instance_header: str | None) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        people: People,
+        *,
+        version_header: str,
+        instance_header: str | None,
+        identity: Take | None = None,
+    ) -> None:
         self._recorder = recorder
         self._people = people
         self._version_header = version_header.lower()
         self._instance_header = None if instance_header is None else instance_header.lower()
+        self._identity = identity
         self._names: Mapping[str, str] = {}
         self._pages: dict[tuple[StepPlan, Visitor], tuple[int, bytes, Judgement]] = {}
         """The last good page of each visitor at each step."""
@@ -193,7 +202,13 @@ class Ledger:
     def _told_by(self, reply: Reply) -> tuple[str | None, str | None]:
         """What an answer says of its sender: version and name."""
         header = self._instance_header
-        named = None if header is None else reply.headers.get(header, "")[:_LONGEST_WORD]
+        if header is not None:
+            named: str | None = reply.headers.get(header, "")
+        else:
+            # A page without a marker says nothing, where a header that is missing says that nobody answered.
+            named = None if self._identity is None else self._identity.from_reply(reply)
+        if named is not None:
+            named = named[:_LONGEST_WORD]
         version = reply.headers.get(self._version_header)
         if version is not None:
             version = version[:_LONGEST_WORD]
@@ -227,11 +242,13 @@ def _take(visit: Visit, reply: Reply) -> Judgement | None:
     """Keep what the step takes. A judgement of its own when it is not there: the page is not the one declared."""
     step = visit.step.step
     for name, take in step.take.items():
-        value = take.from_reply(reply)
+        if take.source == "python":
+            value, problem = take.look(reply, values=visit.values, cookies=visit.visitor.jar.cookies)
+        else:
+            value, problem = take.look(reply)
         if value is None:
             outcome = Outcome.FAILED if step.method == "GET" else Outcome.UNKNOWN
-            detail = f"nothing to take as {{{name}}}: no {take.sought}"
-            return Judgement(Answer.FAILED, outcome, "wrong-body", detail)
+            return Judgement(Answer.FAILED, outcome, "wrong-body", f"nothing to take as {{{name}}}: {problem}")
         visit.take(name, value)
     return None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import html
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from urllib.parse import quote, quote_plus, unquote
@@ -28,6 +28,7 @@ _PASSWORD = re.compile(r"Pw-[0-9a-f]{5,24}")
 """Anybody's: all have one shape, and a page may name somebody else's. Also where it was cut."""
 _SHORTEST_SECRET = 8
 """Characters; what is shorter (a language, a flag, a number of things) opens nothing."""
+_ADDRESS = re.compile(rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@[A-Za-z0-9.-]{1,253}")
 
 
 def text_of(record: str) -> str:
@@ -109,12 +110,16 @@ def without_secrets(text: str, secrets: Iterable[tuple[str, str]]) -> str:
 
 
 class People:
-    """Everybody in this run."""
+    """Everybody in this run: people of our own making, or those who are given."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, given: Sequence[Person] = (), *, first: int = 0) -> None:
+        """`given`: who comes, in turn, beginning with number `first`; nobody: new people are made."""
         self._seed = seed
+        self._given = tuple(given)
+        self._first = self._next = first
         self._visitors: dict[str, Visitor] = {}
         self._addresses: set[bytes] = set()
+        self._given_addresses = {person.email.lower().encode() for person in given if "@" in person.email}
 
     def __getitem__(self, visitor: str) -> Visitor:
         return self._visitors[visitor]
@@ -122,9 +127,14 @@ class People:
     def __contains__(self, visitor: object) -> bool:
         return visitor in self._visitors
 
-    def arrive(self, count: int) -> list[Visitor]:
-        """New people, each with an account of its own that follows from the seed and its number."""
-        return [self._admit(self._new_person()) for _ in range(count)]
+    def begin_again(self) -> None:
+        """Whoever is given comes again from now on, in a browser that nobody has used."""
+        self._next = self._first
+
+    def arrive(self, count: int, *, strangers: bool = False) -> list[Visitor]:
+        """New people, each with an account of its own that follows from the seed and its number; or those who are given, in
+        turn. `strangers`: people who never log in, and need no account."""
+        return [self._admit(self._new_person() if strangers else self._next_person()) for _ in range(count)]
 
     def copy(self, visitors: Iterable[Visitor], *, cookies: bool, without: str | None = None) -> list[Visitor]:
         """Another browser of the same people: with the cookies as they are now (but for one), or with none."""
@@ -144,6 +154,8 @@ class People:
         if b"#" in body and (b"&#64;" in body or b"&#x40;" in body):
             body = html.unescape(body.decode("utf-8", "replace")).encode()
         own = visitor.address
+        if self._given_addresses:
+            return self._names_somebody_given(body, own.lower())
         at = body.find(_HOME_BYTES)
         while at >= 0:
             end = at + len(_HOME_BYTES)
@@ -152,6 +164,18 @@ class People:
                 return True
             at = body.find(_HOME_BYTES, end)
         return False
+
+    def _names_somebody_given(self, body: bytes, own: bytes) -> bool:
+        """People who are given may know each other: a page that carries this person's address as well is theirs."""
+        met = {found[0].lower() for found in _ADDRESS.finditer(body)} & self._given_addresses
+        return bool(met) and own not in met
+
+    def _next_person(self) -> Person:
+        if not self._given:
+            return self._new_person()
+        person = self._given[self._next % len(self._given)]
+        self._next += 1
+        return person
 
     def _new_person(self) -> Person:
         random = Random(f"{self._seed}/visitors/{len(self._visitors) + 1}")  # noqa: S311 - must repeat with the seed

@@ -26,12 +26,12 @@ from typing import Any, NoReturn
 import uvloop
 
 from harness.errors import HarnessError
-from harness.journeys import compile_journeys
+from harness.journeys import Take, compile_journeys
 from harness.model import Connection, Pace
 from harness.traffic.engine import Engine
 from harness.traffic.journal import fact_record, to_line
 from harness.traffic.ledger import Counts
-from harness.traffic.people import People
+from harness.traffic.people import People, Person
 from harness.traffic.recorder import Recorder
 from harness.traffic.sources import Batch, BatchEnd, BatchPace, BatchTask, OpenLoop, StreamCounts
 from harness.traffic.tls import client_context
@@ -58,7 +58,7 @@ class Control:
         self._seed = int(settings["seed"])
         self._timeout_seconds = float(settings["timeout_seconds"])
         self._recorder = Recorder(Path(settings["journal"]))
-        self._people = People(self._seed)
+        self._people = People(self._seed, [Person(**person) for person in settings["people"]])
         self._engine = Engine(
             loop,
             recorder=self._recorder,
@@ -67,6 +67,7 @@ class Control:
             headers=settings["headers"],
             version_header=settings["version_header"],
             instance_header=settings["instance_header"],
+            identity=None if settings["identity"] is None else Take(*settings["identity"]),
             seed=self._seed,
             most_in_flight=_raise_descriptor_limit() - _SPARE_DESCRIPTORS,
             contexts={via: client_context(Path(authority)) for via, authority in settings["secure"].items()},
@@ -115,11 +116,12 @@ class Control:
         answer()
 
     def _begin_scenario(self, order: Mapping[str, Any], answer: Answer) -> None:
+        self._people.begin_again()
         self._engine.begin_scenario(order["scenario"])
         answer()
 
     def _new_visitors(self, order: Mapping[str, Any], answer: Answer) -> None:
-        answer(visitors=[visitor.id for visitor in self._people.arrive(order["count"])])
+        answer(visitors=[visitor.id for visitor in self._people.arrive(order["count"], strangers=order["strangers"])])
 
     def _copy_visitors(self, order: Mapping[str, Any], answer: Answer) -> None:
         originals = [self._people[visitor] for visitor in order["visitors"]]

@@ -69,6 +69,10 @@ class Listener(Protocol):
         """A connection without an exchange was ended by the other side."""
 
 
+ANY_HEADER = "*"
+"""In place of a name: every header is worth keeping."""
+
+
 class WantedHeaders(dict[bytes, str | None]):
     """The headers worth keeping, by their name as it comes over the wire; None for those that are not.
 
@@ -83,7 +87,7 @@ class WantedHeaders(dict[bytes, str | None]):
         if len(self) >= _SPELLINGS:
             self.clear()
         folded = name.decode("latin-1").lower()
-        wanted = folded if folded in self._wanted else None
+        wanted = folded if folded in self._wanted or ANY_HEADER in self._wanted else None
         if len(name) <= _LONGEST_SPELLING:
             self[name] = wanted
         return wanted

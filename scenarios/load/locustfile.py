@@ -113,7 +113,9 @@ def read_journeys(environment: Environment, **_: Any) -> None:
         sys.exit(f"locustfile: {problem}")
     load.file = options.seconds_file
     load.writes_tables = bool(options.csv_prefix)
-    load.people = People(secrets.randbits(64))
+    # Where there are fewer people than browsers, some have several. Which begins is another in each worker.
+    given = load.plan.people
+    load.people = People(secrets.randbits(64), given, first=secrets.randbelow(len(given)) if given else 0)
     load.seed = options.seed or secrets.token_hex(4)
     # Locust counts --run-time from when its loop last looked at the clock: before its imports, on a busy machine seconds.
     gevent.get_hub().loop.update_now()

@@ -16,7 +16,14 @@ from harness.errors import BadInput
 from harness.images import BUILT, OFFICIAL
 from harness.setup import read_environment
 
-_ON_THE_ENGINE = ("test_compose.py", "test_docker_nodes.py", "test_docker_runs.py", "test_images.py", "test_swarm.py")
+_ON_THE_ENGINE = (
+    "test_compose.py",
+    "test_docker_nodes.py",
+    "test_docker_runs.py",
+    "test_images.py",
+    "test_swarm.py",
+    "test_systemd.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
