@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -378,9 +379,8 @@ def _how_it_starts(here: Here) -> Iterator[str]:
     else:
         command = here.project.command
         if here.project.migrate:
-            yield "# The database is empty at first. One instance after the other brings it up to date as it starts."
-            yield 'first_start = "serial"'
-            command = ("sh", "-c", f"{here.project.migrate} && exec {' '.join(command)}")
+            yield "# The database is empty at first: this is run once, before the first instance."
+            yield f"migrate = {json.dumps(shlex.split(here.project.migrate))}"
         yield f"command = {json.dumps(list(command))}  {_CHECK} {here.project.doubt}"
         yield f"{image}  # where containers are run: {made}" if here.dockerfile else f"# {image}  # in containers"
     if here.port:

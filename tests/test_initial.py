@@ -146,7 +146,7 @@ def wrote(folder: Path, files: Mapping[str, str]) -> Setup:
 DJANGO = {"manage.py": 'os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")', "shop/wsgi.py": ""}
 GUNICORN = ("gunicorn", "--bind", "{host}:{port}")
 UVICORN = ("uvicorn", "main:api", "--host", "{host}", "--port", "{port}")
-MIGRATED = ".venv/bin/python manage.py migrate && exec .venv/bin/gunicorn --bind {host}:{port} shop.wsgi"
+MIGRATED = (".venv/bin/gunicorn", "--bind", "{host}:{port}", "shop.wsgi")
 IN_MEMORY = '{"scripts": {"start": "node server.js"}, "dependencies": {"express-session": "1"}}'
 FACTORY = "from flask import Flask\n\n\ndef create_app(test=None):\n"
 
@@ -154,7 +154,7 @@ FACTORY = "from flask import Flask\n\n\ndef create_app(test=None):\n"
 @pytest.mark.parametrize(
     ("files", "command", "store"),
     [
-        (DJANGO | {".venv/bin/gunicorn": ""}, ("sh", "-c", MIGRATED), "postgres"),
+        (DJANGO | {".venv/bin/gunicorn": ""}, MIGRATED, "postgres"),
         ({"requirements.txt": "", "app.py": "app = Flask(__name__)"}, (*GUNICORN, "app:app"), "other"),
         ({"pyproject.toml": "", "shop/__init__.py": FACTORY}, (*GUNICORN, "shop:create_app()"), "other"),
         ({"requirements.txt": "", "main.py": "api: FastAPI = fastapi.FastAPI()"}, UVICORN, "redis"),
@@ -171,6 +171,8 @@ def test_a_framework(tmp_path: Path, files: dict[str, str], command: tuple[str, 
     setup = wrote(tmp_path, files)
     assert (setup.app.command, setup.app.image, setup.sessions.store) == (command, None, store)
     assert re.search(r"^command = .*# CHECK: ", written(tmp_path), re.MULTILINE)
+    # The one whose framework has a command of its own for that.
+    assert setup.app.migrate == ((".venv/bin/python", "manage.py", "migrate") if "manage.py" in files else None)
 
 
 @pytest.mark.parametrize(

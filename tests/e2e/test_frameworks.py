@@ -8,7 +8,8 @@ import pytest
 from end_to_end import CHECKOUT, Harness
 
 FLASK = CHECKOUT / "fixtures/frameworks/flask/harness.toml"
-COMMAND = "{python} -m flask init-db && exec {python} -m flask run --host {host} --port {port}"
+COMMAND = ["{python}", "-m", "flask", "run", "--host", "{host}", "--port", "{port}"]
+MIGRATE = ["{python}", "-m", "flask", "init-db"]
 """Flask's own server in the place of gunicorn, which is nothing that this environment needs."""
 
 
@@ -17,9 +18,9 @@ def test_flask_keeps_its_sessions_in_the_cookie(harness: Harness) -> None:
     """So that every instance knows them, and nobody can end them: the verdicts say both, and why."""
     pytest.importorskip("flask", reason="Flask comes with Locust")
     only = ("session.every-instance", "session.logout-everywhere")
-    command = json.dumps(["sh", "-c", COMMAND])
-    asked = [word for name in only for word in ("--only", name)]
-    ended = harness.verify(str(FLASK), "--json", "--seed", "1", "--set", f"app.command={command}", *asked)
+    own = [f"app.command={json.dumps(COMMAND)}", f"app.migrate={json.dumps(MIGRATE)}"]
+    asked = [word for name in only for word in ("--only", name)] + [word for each in own for word in ("--set", each)]
+    ended = harness.verify(str(FLASK), "--json", "--seed", "1", *asked)
     assert ended.code == 1, ended.err
     verdicts = json.loads(ended.out)["promises"]
     assert {each["id"]: each["status"] for each in verdicts} == {
