@@ -367,11 +367,12 @@ class BalancerComesBack:
         )
 
     def _known(self, before: Sequence[Operation]) -> set[str]:
-        """Who was recognised each time they were asked, and often enough that no instance was spared: whoever was logged out
-        before the balancer died did not lose their session with it."""
-        asked = Counter(op.visitor for op in before if op.answer in (Answer.RECOGNISED, Answer.LOGGED_OUT))
-        lost = {op.visitor for op in before if op.answer is Answer.LOGGED_OUT}
-        return {visitor for visitor, count in asked.items() if count >= self.asked_before and visitor not in lost}
+        """Who was recognised each time they were asked, and often enough that no instance was spared. Nobody, where people were
+        logged out before the balancer died already: then who is known is chance, and so is who is not any more."""
+        if any(op.answer is Answer.LOGGED_OUT for op in before):
+            return set()
+        asked = Counter(op.visitor for op in before if op.answer is Answer.RECOGNISED)
+        return {visitor for visitor, count in asked.items() if count >= self.asked_before}
 
 
 def _ended_before(op: Operation, moment: float, history: History) -> bool:
