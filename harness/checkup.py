@@ -7,15 +7,15 @@ promise, break anything, or go on behind what failed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.cluster import Cluster
 from harness.doctor import examine
-from harness.errors import BadInput, HarnessError
+from harness.errors import BadInput, HarnessError, WaitTimeout
 from harness.journeys import Reply
 from harness.layouts import Choice
 from harness.reporting import View
@@ -25,9 +25,13 @@ from harness.standing import Standing, standing
 from harness.traffic.upstream import UPSTREAM_HEADER
 from harness.trying import as_lines, ask_once, chosen, context_for, journeys_of, try_journeys, where_to_try
 from harness.visitors import people_of
+from harness.waiting import wait_until
+from harness.witness import BalancerLog
 
 __all__ = ["Part", "check_up"]
 
+_LOG_SECONDS = 5.0
+_LOG_EVERY_SECONDS = 0.5
 _ASKED_EACH = 8
 """Requests through the balancer for each instance, to see who answers."""
 
@@ -145,7 +149,11 @@ def _identity(setup: Setup, stands: Standing, seed: int) -> Part:  # noqa: ARG00
     identity = identity_of(setup)
     # A marker in a page is looked for in a page.
     path = app.health if app.identity is None else setup.entry_page
-    replies = _asked_through_balancer(cluster, path, times=_ASKED_EACH * cluster.breadth, traffic=setup.traffic)
+    log = _log_of(setup, stands)
+    marked = "" if log is None else log.marked
+    replies = _asked_through_balancer(
+        cluster, path, times=_ASKED_EACH * cluster.breadth, traffic=setup.traffic, marked=marked
+    )
     if not replies:
         return Part(
             what="identity",
@@ -164,6 +172,8 @@ def _identity(setup: Setup, stands: Standing, seed: int) -> Part:  # noqa: ARG00
     if setup.remote is not None and not cluster.names:
         told = "the instances are not known ([remote.instances] names them), so that where load goes is not judged"
         return Part(what="identity", ok=True, told=told)
+    if log is not None:
+        return _by_log(log, asked=len(replies))
     if identity is None:
         return Part(
             what="identity",
@@ -184,8 +194,44 @@ def _identity(setup: Setup, stands: Standing, seed: int) -> Part:  # noqa: ARG00
     return Part(what="identity", ok=True, told=f"{named_by} tells who answered: {_counted(said)}")
 
 
-def _asked_through_balancer(cluster: Cluster, path: str, *, times: int, traffic: Traffic) -> Sequence[Reply]:
-    """So many answers."""
+def _log_of(setup: Setup, stands: Standing) -> BalancerLog | None:
+    identity = setup.app.identity
+    lines = stands.cluster.layout.balancer_log if identity is not None else None
+    if identity is None or identity.log is None or lines is None:
+        return None
+    return BalancerLog(identity.log, lines, stands.cluster.whos, marked=f"{stands.workspace.run_id}-")
+
+
+def _by_log(log: BalancerLog, *, asked: int) -> Part:
+    """Whether each of so many requests is found in the balancer's log."""
+    found: Counter[str] = Counter()
+
+    def is_all_there() -> bool:
+        found.update(told.instance or "" for told in log.new().values())
+        return found.total() >= asked
+
+    with suppress(WaitTimeout):
+        wait_until(
+            is_all_there,
+            within_seconds=_LOG_SECONDS,
+            every_seconds=_LOG_EVERY_SECONDS,
+            because="the balancer's log should tell of every request",
+        )
+    if found.total() < asked or "" in found:
+        return Part(
+            what="identity",
+            ok=False,
+            told=f"the balancer's log tells who answered {found.total() - found['']} of {asked} requests by app.identity.log",
+            remedy="have the balancer log X-Request-Id and whom it asked (nginx: log_format with $http_x_request_id and $upstream_addr), and "
+            "name the instances as they stand there",
+        )
+    return Part(what="identity", ok=True, told=f"the balancer's log tells who answered: {_counted(found)}")
+
+
+def _asked_through_balancer(
+    cluster: Cluster, path: str, *, times: int, traffic: Traffic, marked: str
+) -> Sequence[Reply]:
+    """So many answers. `marked`: how the ids begin that the requests carry, where a log is read; empty for none."""
     layout = cluster.layout
     host, port = layout.entrance
     secure = layout.balancer.secure
@@ -193,9 +239,13 @@ def _asked_through_balancer(cluster: Cluster, path: str, *, times: int, traffic:
     how: dict[str, Any] = {
         "context": context,
         "timeout_seconds": traffic.timeout_seconds,
-        "headers": traffic.headers,
     }
-    replies = (ask_once(path, host=host, port=port, **how) for _ in range(times))
+    always = traffic.headers
+
+    def headers(number: int) -> Mapping[str, str]:
+        return {**always, "X-Request-Id": f"{marked}{number:x}"} if marked else always
+
+    replies = (ask_once(path, host=host, port=port, headers=headers(number), **how) for number in range(times))
     return [reply for reply in replies if reply is not None]
 
 

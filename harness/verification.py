@@ -39,14 +39,18 @@ from harness.reporting import (
 from harness.scene import Scene
 from harness.services import identity_of
 from harness.setup import Environment, Setup
-from harness.traffic import Journal, Traffic, read_history, read_journal
+from harness.traffic import Journal, Traffic, read_history, read_journal, untold
 from harness.visitors import LONG_DOWNLOAD, SLOW, Visitors, passwords_of, people_of
+from harness.witness import BalancerLog
 from harness.workspace import Workspace, sweep
 
 __all__ = ["Story", "Verification"]
 
 Story = Callable[[Scene], None]
 _PROGRESS_EVERY_SECONDS = 0.25
+_HEAR_EVERY_SECONDS = 0.5
+_ALL_HEARD_WITHIN_SECONDS = 5.0
+"""A line of a log is written after the answer was sent, and may come from far away."""
 
 
 class Verification:
@@ -88,6 +92,8 @@ class Verification:
         self._node_seconds: dict[str, float] = {}
         self._listened: set[str] = set()
         self._complaints = Complaints(())
+        self._log: BalancerLog | None = None
+        self._heard_at = 0.0
         self._known: tuple[Mapping[str, tuple[str, int]], Mapping[str, str]] = {}, {}
         self.workspace: Workspace
         self.cluster: Cluster
@@ -143,6 +149,7 @@ class Verification:
             self.cluster.recorder = self._write_down
             self._platform_facts = self.cluster.layout.facts
             self._complaints = Complaints(self.cluster.nodes)
+            self._log = self._balancer_log()
             self.traffic = self._new_traffic()
             self.traffic.start()
             stack.callback(self.traffic.close)
@@ -194,8 +201,16 @@ class Verification:
             version_header=setup.app.version_header,
             instance_header=setup.app.instance_header,
             most_per_second=cluster.most_per_second,
+            request_ids=None if self._log is None else self._log.marked,
             identity=identity_of(setup),
         )
+
+    def _balancer_log(self) -> BalancerLog | None:
+        """The log that tells who answered, where the setup says how it is read."""
+        identity, lines = self._setup.app.identity, self.cluster.layout.balancer_log
+        if identity is None or identity.log is None or lines is None:
+            return None
+        return BalancerLog(identity.log, lines, self.cluster.whos, marked=f"{self.workspace.run_id}-")
 
     @property
     def _targets(self) -> Mapping[str, tuple[str, int]]:
@@ -323,11 +338,33 @@ class Verification:
             }
         )
         self.traffic.begin_scenario(name)
-        visitors = Visitors(
-            cluster=self.cluster, traffic=self.traffic, read=lambda: read_history(self.journal.path, name)
-        )
+        visitors = Visitors(cluster=self.cluster, traffic=self.traffic, read=lambda: self._read_so_far(name))
         choices = Random(f"{self._seed}/{name}")  # noqa: S311 - must repeat with the seed
         return Scene(name=name, cluster=self.cluster, visitors=visitors, random=choices)
+
+    def _read_so_far(self, name: str) -> History:
+        if clock.now() - self._heard_at >= _HEAR_EVERY_SECONDS:
+            self._hear(name)
+        return read_history(self.journal.path, name)
+
+    def _hear(self, name: str, *, all_of_it: bool = False) -> None:
+        """Write down who answered by the balancer's log, where that is what tells; `all_of_it`: wait for what is not there yet.
+
+        Raises:
+            NodeError: the log cannot be read.
+        """
+        if self._log is None or name != self._current:
+            return
+        end = clock.now() + _ALL_HEARD_WITHIN_SECONDS
+        while True:
+            told = self._log.new()
+            self._heard_at = clock.now()
+            if told:
+                by = {number: each.plain() for number, each in told.items()}
+                self.journal.append({"t": "told", "scenario": name, "by": by})
+            if not all_of_it or clock.now() > end or not untold(self.journal.path, name):
+                return
+            clock.sleep(_PROGRESS_EVERY_SECONDS)
 
     def record_once(self, name: str, story: Story) -> History:
         """Let a story happen and return its history; the second time return the same history.
@@ -341,6 +378,8 @@ class Verification:
                 with suppress(NodeNeverReady):
                     # An instance that does not come back is the setup's own doing: the history says so, for a checker.
                     story(scene)
+                self.traffic.flush()
+                self._hear(name, all_of_it=True)
                 history = self._told[name] = scene.history
                 self._listen(history)
             except HarnessError as problem:
@@ -367,6 +406,9 @@ class Verification:
 
     def judge(self, promise: str, checkers: Sequence[Checker], history: History) -> Finding:
         """Judge a history, and write down how, so that it can be judged again."""
+        if self._log is not None and history.scenario == self._current:
+            self._hear(history.scenario, all_of_it=True)
+            history = read_history(self.journal.path, history.scenario)
         self._listen(history)
         finding = replace(judged(promise, checkers, history), seconds=clock.now() - self._test_began)
         self.journal.append(judge_record(promise, checkers, history))

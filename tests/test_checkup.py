@@ -60,7 +60,9 @@ class Site:
             replicas=None,
             names=names,
             breadth=len(names),
-            layout=SimpleNamespace(entrance=self.balancer.address, balancer=SimpleNamespace(secure=None)),
+            layout=SimpleNamespace(
+                entrance=self.balancer.address, balancer=SimpleNamespace(secure=None), balancer_log=None
+            ),
             whos=lambda: {f"10.0.0.{number}:80": name for number, name in enumerate(names, 1)},
             look_at_all=lambda what, path: [
                 Look(what=what, node=name, at=0.0, status=self.health.get(name, 200)) for name in names

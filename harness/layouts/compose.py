@@ -39,6 +39,8 @@ _ANSWER_SECONDS = 2.0
 _MOST_BYTES = 1 << 18
 _RELOADED_WITHIN_SECONDS = 10.0
 _CONTIGUOUS_TRIED = 50
+_LOG_LINES = 5000
+"""More than come between two looks at the balancer's log."""
 _DATABASE_KINDS = re.compile(r"postgres|postgis|pgvector|timescale")
 
 
@@ -229,6 +231,7 @@ def lay_out(
         ),
         whos=whos,
         facts=_facts(platform, roles, balancer_node),
+        balancer_log=lambda: balancer_node.log_lines(_LOG_LINES),
         borrowed=attached,
         # It is asked for the first time when every instance is ready: before, it would learn that they are not.
         balancer_waits=True,

@@ -5,7 +5,7 @@ Must not: start or stop anything (the cluster does), or know one platform from a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -216,6 +216,8 @@ class Layout:
     """Every secret of this run, to be kept out of whatever is written."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What checkers must know of the platform beside the setup."""
+    balancer_log: Callable[[], Iterable[str]] | None = None
+    """The last lines of the balancer's log, where it is somebody else's and can be read."""
     borrowed: bool = False
     """Whether all of it is somebody else's and runs already: then it is left as it was found, and never stopped."""
     whos: Callable[[], Mapping[str, str]] = dict

@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from harness.certificates import make_certificates
 from harness.errors import BadInput, NodeError
 from harness.layouts.choice import Choice
 from harness.layouts.parts import Instance, Layout, SomebodysBalancer
-from harness.platforms.remote import RemoteNode, RemoteSpec, succeeds
+from harness.platforms.remote import RemoteNode, RemoteSpec, said, succeeds
 from harness.ports import PortLeases
 from harness.services import Secure, answers_well, manner_of
 from harness.setup import HOOKS, Environment, Setup, Tls, expand
@@ -206,6 +207,7 @@ def lay_out(
         balancer_node=node,
         count_sessions=lambda: None,
         facts=_facts(setup),
+        balancer_log=None if remote.log is None else partial(said, remote.log, within_seconds=remote.hook_seconds),
         borrowed=True,
     )
 

@@ -518,6 +518,12 @@ class ContainerNode:
             lines = self._collected_last(count)
         return [line[:_LINE_LENGTH] for line in lines]
 
+    def log_lines(self, count: int) -> list[str]:
+        """The last lines of its container, whole; none where it has none. They may hold secrets: redact before showing."""
+        with suppress(NodeError):
+            return [text for _, text in self._said_last(count)]
+        return []
+
     def _said_last(self, count: int) -> list[tuple[str, str]]:
         """The last lines of its container, each with its time as the engine writes it: they sort as text."""
         if self._container is None:

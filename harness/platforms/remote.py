@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -25,7 +26,7 @@ from harness.errors import NodeError, NodeNeverReady, WaitTimeout
 from harness.waiting import patience, wait_until
 from harness.workspace import Workspace
 
-__all__ = ["RemoteNode", "RemoteSpec", "succeeds"]
+__all__ = ["RemoteNode", "RemoteSpec", "said", "succeeds"]
 
 _LOOK_EVERY_SECONDS = 0.01
 _ASK_EVERY_SECONDS = 0.1
@@ -36,6 +37,7 @@ _EFFECT_WITHIN_SECONDS = 10.0
 """A machine far away may take its time after its hook has ended."""
 _BACK_WITHIN_SECONDS = 60.0
 _LOG_LINES = 10
+_MOST_SAID_BYTES = 16 << 20
 _NO_HOOKS: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
@@ -416,3 +418,32 @@ def succeeds(argv: tuple[str, ...], *, within_seconds: float) -> bool:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         return False
+
+
+def said(argv: tuple[str, ...], *, within_seconds: float) -> list[str]:
+    """The lines that a person's own command prints, the last 16 MiB of them.
+
+    Raises NodeError: there is no such program, it takes too long, or it fails.
+    """
+    told = f"the hook that prints the balancer's log ({_shown(argv)})"
+    with tempfile.TemporaryFile() as output:
+        try:
+            process = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.DEVNULL, start_new_session=True
+            )
+        except OSError as problem:
+            raise NodeError(f"{told} cannot be run: {problem.strerror}") from problem
+        try:
+            code = process.wait(within_seconds)
+        except subprocess.TimeoutExpired:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise NodeError(
+                f"{told} took longer than {within_seconds:g} s (remote.hook_seconds), and was ended"
+            ) from None
+        if code != 0:
+            raise NodeError(f"{told} ended with exit code {code}")
+        size = output.seek(0, os.SEEK_END)
+        output.seek(max(0, size - _MOST_SAID_BYTES))
+        return output.read().decode("utf-8", "replace").splitlines()

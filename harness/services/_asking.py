@@ -54,7 +54,7 @@ def identity_of(setup: Setup) -> Take | None:
         return Take("header", app.instance_header)
     if app.identity is not None:
         ((kind, key),) = app.identity.given().items()
-        return Take(kind, key)
+        return Take(kind, key) if kind != "log" else None
     return None
 
 

@@ -345,7 +345,7 @@ class WebSocket(_Table):
 class Identity(_Table):
     """Where an answer of the application says which instance gave it, other than in a header."""
 
-    KINDS: ClassVar[tuple[str, ...]] = ("cookie", "json", "regex")
+    KINDS: ClassVar[tuple[str, ...]] = ("cookie", "json", "regex", "log")
 
     cookie: CookieName | None = Field(
         default=None, description="The name of a cookie that each answer sets.", examples=["SERVERID"]
@@ -361,10 +361,16 @@ class Identity(_Table):
         description="A regular expression over the page; its first group names the instance.",
         examples=["<!-- served by ([a-z0-9-]+) -->"],
     )
+    log: str | None = Field(
+        default=None,
+        description="A regular expression over a line of the log of a balancer that is not the harness's, with the groups request "
+        "(what X-Request-Id held) and upstream (whom it was given to); status and upstream_status where it has them.",
+        examples=['id=(?P<request>\\S+) upstream="(?P<upstream>[^"]*)"'],
+    )
 
     def given(self) -> Mapping[str, str]:
         """The kinds that were given with their values. One, in a file without mistakes."""
-        every = {"cookie": self.cookie, "json": self.json_path, "regex": self.regex}
+        every = {"cookie": self.cookie, "json": self.json_path, "regex": self.regex, "log": self.log}
         return {kind: value for kind, value in every.items() if value is not None}
 
 
@@ -1022,6 +1028,11 @@ class Remote(_Table):
         default=None,
         description="Ends with 0 when an instance wants traffic: for one without an address.",
         examples=[["ssh", "{instance}", "curl", "-fsS", "http://127.0.0.1:8000/ready"]],
+    )
+    log: Hook | None = Field(
+        default=None,
+        description="Prints the last lines of the balancer's log, for app.identity.log. Done to nothing, it needs no allow_faults.",
+        examples=[["ssh", "lb", "sudo", "tail", "-n", "5000", "/var/log/nginx/access.log"]],
     )
     hook_seconds: Seconds = Field(
         default=60.0, description="How long a hook may take; then it is ended, and counts as failed."

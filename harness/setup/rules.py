@@ -90,6 +90,7 @@ def mistakes_between(setup: Setup, *, known_promises: Collection[str] | None) ->
     yield from _balancer(setup.balancer)
     yield from _healthy(setup.app.healthy)
     yield from _identity(setup.app)
+    yield from _told_by_log(setup)
     yield from _trouble(setup.app.trouble or ())
     yield from _timed_path("slow", setup.app.slow)
     yield from _timed_path("download", setup.app.download)
@@ -352,6 +353,44 @@ def _identity(app: App) -> Iterator[Mistake]:
         )
     if app.identity.regex is not None:
         yield from _regex((*key, "regex"), app.identity.regex)
+
+
+def _told_by_log(setup: Setup) -> Iterator[Mistake]:
+    """A log that is somebody else's, from which a request and whom it was given to can be read."""
+    log = setup.app.identity.log if setup.app.identity is not None else None
+    key: Key = ("app", "identity", "log")
+    remote = setup.remote
+    if remote is not None and remote.log is not None:
+        yield from (Mistake(("remote", "log"), says) for word in remote.log for says in placeholder_mistakes(word, ()))
+    if log is None:
+        if remote is not None and remote.log is not None:
+            yield Mistake(
+                ("remote", "log"), f"needs app.identity.log (got {seen(remote.log)}): say how a line of it is read"
+            )
+        return
+    try:
+        groups = set(re.compile(log).groupindex)
+    except re.error as error:
+        yield Mistake(
+            key,
+            f"is no regular expression (got {seen(log)}; {error}): put a backslash before a character that stands for itself",
+        )
+        return
+    if not {"request", "upstream"} <= groups:
+        yield Mistake(
+            key,
+            f"must have the groups request and upstream (got {seen(log)}): write (?P<request>\\S+) where the id stands",
+        )
+    if setup.compose is None and remote is None:
+        yield Mistake(
+            key,
+            f"is for a balancer that is not the harness's (got {seen(log)}): its own tells who answered, leave it out",
+        )
+    if remote is not None and remote.log is None:
+        yield Mistake(
+            ("remote", "log"),
+            'is missing: app.identity.log needs a hook that prints the log, such as log = ["ssh", "lb", "cat", "access.log"]',
+        )
 
 
 def _regex(key: Key, text: str) -> Iterator[Mistake]:

@@ -15,6 +15,7 @@ from harness.traffic.journal import (
     read_history,
     read_journal,
     uncollected,
+    untold,
 )
 
 __all__ = [
@@ -32,4 +33,5 @@ __all__ = [
     "read_history",
     "read_journal",
     "uncollected",
+    "untold",
 ]

@@ -149,6 +149,7 @@ class Traffic:
         instance_header: str | None = None,
         secure: Mapping[str, Path] | None = None,
         most_per_second: float | None = None,
+        request_ids: str | None = None,
         people: Sequence[Person] = (),
         identity: Take | None = None,
     ) -> None:
@@ -158,7 +159,8 @@ class Traffic:
         `instance_header` its name, or `identity` says where else that is. `secure`: the targets that speak TLS, with the
         certificate of the authority that must have signed for their host. `most_per_second`: so many requests of tasks are sent
         a second at most, whoever gives them; streams have rates of their own. `people`: those who are given, and never register;
-        nobody: they are made, and register.
+        nobody: they are made, and register. `request_ids`: how the ids begin that requests to the balancer carry as
+        X-Request-Id, each written down as `asked`; None: they carry none.
         """
         self._settings = {
             "journal": str(journal.absolute()),
@@ -172,6 +174,7 @@ class Traffic:
             "identity": None if identity is None else [identity.source, identity.key],
             "secure": {via: str(authority) for via, authority in (secure or {}).items()},
             "most_per_second": most_per_second,
+            "request_ids": request_ids,
             "people": [{"email": each.email, "password": each.password, "name": each.name} for each in people],
         }
         self._given = self._free = len(people)

@@ -22,7 +22,7 @@ from harness.traffic.plans import plan_journeys
 from harness.traffic.poller import Poller
 from harness.traffic.recorder import Recorder
 from harness.traffic.tls import TlsWire
-from harness.traffic.upstream import UPSTREAM_HEADER, UPSTREAM_RETRIES_HEADER, UPSTREAM_STATUS_HEADER
+from harness.traffic.upstream import BALANCER, UPSTREAM_HEADER, UPSTREAM_RETRIES_HEADER, UPSTREAM_STATUS_HEADER
 from harness.traffic.visits import End, Origin, Visit
 from harness.traffic.wire import ANY_HEADER, KnownHeads, Target, WantedHeaders, Wire, error_class
 
@@ -68,10 +68,12 @@ class Engine:
         instance_header: str | None,
         seed: int,
         most_in_flight: int,
+        request_ids: str | None = None,
         contexts: Mapping[str, SSLContext] = _NO_TLS,
         identity: Take | None = None,
     ) -> None:
-        """`headers` go with every request. `contexts`: how TLS is made with the targets that speak it, by name. `most_in_flight`: beyond it requests are not sent, and recorded as that."""
+        """`request_ids`: how the ids begin that requests to the balancer carry as X-Request-Id; None: they carry none. `headers` go
+        with every request. `contexts`: how TLS is made with the targets that speak it, by name. `most_in_flight`: beyond it requests are not sent, and recorded as that."""
         self.people = people
         self.plans = plan_journeys(journeys, headers)
         self._given_names = given_with_a_record(journeys)
@@ -82,6 +84,8 @@ class Engine:
             recorder, people, version_header=version_header, instance_header=instance_header, identity=identity
         )
         self._most_in_flight = most_in_flight
+        self._request_ids = request_ids
+        self._numbered = 0
         self._contexts = contexts
         self._wanted = WantedHeaders(
             "location",
@@ -201,6 +205,8 @@ class Engine:
             except MissingValueError as error:
                 self._never_sent(visit, str(error))
                 return
+        if self._request_ids is not None and visit.via == BALANCER:
+            request = self._numbered_request(visit, request)
         wire = self._idle_wire(visit) if visit.wish is Connection.REUSED else None
         if wire is not None:
             visit.connection = Connection.REUSED
@@ -218,6 +224,13 @@ class Engine:
         if visit.give_up_after is not None and visit.is_at_its_end:
             self._loop.call_later(visit.give_up_after, self._give_up, visit)
         wire.send(visit, request)
+
+    def _numbered_request(self, visit: Visit, request: bytes) -> bytes:
+        """The same request, with an id that nothing else has."""
+        self._numbered += 1
+        visit.request_id = f"{self._request_ids}{self._numbered:x}"
+        line, end, rest = request.partition(b"\r\n")
+        return b"%b%bX-Request-Id: %b%b%b" % (line, end, visit.request_id.encode(), end, rest)
 
     def _give_up(self, visit: Visit) -> None:
         """Close the connection of a request that nobody waits for any more, as somebody does who leaves the page."""

@@ -9,6 +9,8 @@ The first line is `{"t":"journal","version":1,"run":...}`. Every later one has a
     rollout     one `RolloutStep`
     look        one `Look`
     judge       what was judged, in the judging room's own words, kept as it is
+    asked       the id that a request carried for the balancer's log (written by the traffic process)
+    told        who answered by that log, by the id
 
 Two processes append to one file: the file is opened for appending, and each write is of whole lines. A last line
 without its end was cut by a kill and is left out; any other damage is a JournalError. Must not: judge, or mend.
@@ -22,7 +24,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from operator import attrgetter, itemgetter
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +34,7 @@ from pydantic_core import from_json
 
 from harness.errors import JournalError
 from harness.model import Answer, Connection, FaultWindow, History, Look, Operation, Outcome, Pace, RolloutStep
+from harness.traffic.upstream import BALANCER
 
 __all__ = [
     "PRIVATE",
@@ -43,6 +46,7 @@ __all__ = [
     "read_history",
     "read_journal",
     "uncollected",
+    "untold",
 ]
 
 VERSION = 1
@@ -64,7 +68,7 @@ _KINDS: Mapping[type, str] = {
     Look: "look",
 }
 # Readers of journals must not fall over a record of a kind that a later version adds beside these.
-_READ = {*_KINDS.values(), "scenario", "judge"}
+_READ = {*_KINDS.values(), "scenario", "judge", "asked", "told"}
 
 
 def fact_record(scenario: str, fact: Fact) -> dict[str, Any]:
@@ -171,6 +175,16 @@ def read_history(path: Path, scenario: str) -> History:
     return parts.stored().history
 
 
+def untold(path: Path, scenario: str) -> int:
+    """How many requests of a scenario carried an id and are not in what the balancer's log told. Raises JournalError."""
+    mark = f'"scenario":{json.dumps(scenario)}'.encode()
+    parts = _Parts()
+    for number, line in _lines(path):
+        if line.startswith((b'{"t":"asked"', b'{"t":"told"')) and mark in line:
+            parts.add(path, number, _record(path, number, line))
+    return sum(each not in parts.told for each in parts.asked.values() if each)
+
+
 def read_journal(path: Path) -> StoredRun:
     """Everything in a journal. Raises JournalError: no such file, another version, or damage."""
     scenarios: dict[str, _Parts] = {}
@@ -267,6 +281,10 @@ class _Parts:
         self.rollout: list[RolloutStep] = []
         self.looks: list[Look] = []
         self.judged: list[Mapping[str, Any]] = []
+        self.asked: dict[tuple[str, float], str] = {}
+        """By visitor and when it was due: the id a request carried; empty where two of them cannot be told apart."""
+        self.told: dict[str, tuple[str | None, tuple[str, ...]]] = {}
+        """By that id: who answered by the balancer's log, and whom it had asked."""
 
     def add(self, path: Path, number: int, record: dict[str, Any]) -> None:
         kind = record["t"]
@@ -285,6 +303,11 @@ class _Parts:
                 self.looks.append(_fact(Look, record))
             elif kind == "judge":
                 self.judged.append(record)
+            elif kind == "asked":
+                key = (record["visitor"], record["due"])
+                self.asked[key] = "" if key in self.asked else record["id"]
+            elif kind == "told":
+                self.told |= {number: (who, tuple(tried)) for number, (who, tried) in record["by"].items()}
             elif kind == "scenario":
                 self.begun = {
                     "scenario": record["scenario"],
@@ -296,11 +319,21 @@ class _Parts:
         except (KeyError, TypeError, ValueError) as error:
             raise _damaged(path, number, f"no proper {kind!r} record ({type(error).__name__}: {error})") from error
 
+    def _witnessed(self) -> list[Operation]:
+        """The operations, with who answered by the balancer's log where that tells it."""
+        if not self.told:
+            return self.operations
+        witnessed = []
+        for op in self.operations:
+            told = self.told.get(self.asked.get((op.visitor, op.due), "")) if op.via == BALANCER else None
+            witnessed.append(op if told is None else replace(op, instance=told[0], attempts=told[1]))
+        return witnessed
+
     def stored(self) -> StoredScenario:
         assert self.begun is not None
         history = History(
             **self.begun,
-            operations=tuple(sorted(self.operations, key=attrgetter("due"))),
+            operations=tuple(sorted(self._witnessed(), key=attrgetter("due"))),
             faults=tuple(self.faults),
             rollout=tuple(self.rollout),
             looks=tuple(self.looks),

@@ -186,6 +186,12 @@ class Ledger:
         if visit.record is not None and step.carries_record:
             head = f'{head}"record":{quoted(visit.record)},'
         self._requests += 1
+        if visit.request_id:
+            self._recorder.write(
+                f'{{"t":"asked","scenario":{quoted(origin.scenario)},"id":{quoted(visit.request_id)},'
+                f'"visitor":"{visit.visitor.known_as}","due":{visit.due:.6f}}}\n'
+            )
+            visit.request_id = ""
         self._recorder.write(
             f'{head}"visitor":"{visit.visitor.known_as}","due":{visit.due:.6f},'
             f'"sent":{"null" if sent is None else f"{sent:.6f}"},'

@@ -69,6 +69,7 @@ class Control:
             instance_header=settings["instance_header"],
             identity=None if settings["identity"] is None else Take(*settings["identity"]),
             seed=self._seed,
+            request_ids=settings["request_ids"],
             most_in_flight=_raise_descriptor_limit() - _SPARE_DESCRIPTORS,
             contexts={via: client_context(Path(authority)) for via, authority in settings["secure"].items()},
         )

@@ -71,6 +71,7 @@ class Visit:
         "path",
         "plan",
         "record",
+        "request_id",
         "route",
         "step",
         "via",
@@ -108,6 +109,8 @@ class Visit:
         self.connection = wish
         """The kind it does travel on: reused only where an earlier request went before."""
         self.due = due
+        self.request_id = ""
+        """What this request is called in the balancer's log; empty where nobody reads one."""
         """When the current step was due."""
         self.extras = extras
         """Values of this visit alone; those of the visitor stand behind them."""
