@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ import pytest
 from end_to_end import REFERENCE, Harness
 from site_owner import hooks, of_processes
 
-from harness.ports import is_free, who_listens
+from harness.ports import PortLeases, is_free, who_listens
+from harness.services.binaries import find
+from harness.setup import read_environment
 from harness.waiting import wait_until
 
 pytestmark = pytest.mark.judged
@@ -119,9 +122,58 @@ def test_what_is_broken_is_seen_from_outside(harness: Harness, tmp_path: Path) -
     assert verdicts(harness) == {"session.every-instance": "fail"}
 
 
+LOGGED = """
+daemon off;
+pid nginx.pid;
+error_log error.log;
+events {{}}
+http {{
+    log_format told '$status id=$http_x_request_id upstream="$upstream_addr" tried="$upstream_status"';
+    access_log access.log told;
+    upstream app {{ {servers} }}
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{ proxy_pass http://app; }}
+    }}
+}}
+"""
+READ = r"""'^(?P<status>\d+) id=(?P<request>\S+) upstream="(?P<upstream>[^"]*)" tried="(?P<upstream_status>[^"]*)"'"""
+
+
+@contextmanager
+def behind_a_log(folder: Path, site: Site, port: int) -> Iterator[Site]:
+    """A balancer of its owner's in front of the same instances, which tells nobody who answered but its log."""
+    servers = " ".join(f"server {address.removeprefix('http://')};" for address in site.instances.values())
+    (folder / "nginx.conf").write_text(LOGGED.format(servers=servers, port=port))
+    program = find("nginx", environment=read_environment())
+    words = [str(program), "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")]
+    process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: not is_free("127.0.0.1", port), within_seconds=20, because="the balancer should listen")
+        yield replace(site, balancer=f"http://127.0.0.1:{port}")
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def test_a_log_tells_who_answered(site: Site, harness: Harness, tmp_path: Path) -> None:
+    """Request by request, also whom the balancer tried before; without it nobody would."""
+    with PortLeases() as leases, behind_a_log(tmp_path, site, leases.take()) as logged:
+        hook = json.dumps(["tail", "-n", "5000", str(tmp_path / "access.log")])
+        file = setup(tmp_path, logged, instances=True, remote=f"log = {hook}")
+        own = 'instance_header = "X-App-Instance"\n'
+        blind = file.read_text().replace(own, "").replace(f"log = {hook}\n", "")
+        (tmp_path / "blind.toml").write_text(blind)
+        file.write_text(file.read_text().replace(own, f"identity = {{ log = {READ} }}\n"))
+        ended = harness.verify(str(file), "--only", "distribution.complete")
+        assert ended.code == 0, ended.out + ended.err
+        assert "3 of 3 instances" in ended.out
+        assert harness.verify(str(tmp_path / "blind.toml"), "--only", "distribution.complete").code == 3
+
+
 def test_what_its_owner_allows(site: Site, harness: Harness, tmp_path: Path) -> None:
-    """Killed, stopped, frozen and replaced by hooks; and then everything is as it was found."""
-    wanted = ("session.every-instance", "failover.kill", "failover.stop", "rollout.rolling")
+    """Killed and replaced by hooks; and then everything is as it was found."""
+    wanted = ("session.every-instance", "failover.kill", "rollout.rolling")
     only = [word for promise in wanted for word in ("--only", promise)]
     remote = "allow_faults = true\n" + hooks(site.known_to_owner)
     # What one instance is replaced in is short: this needs as many requests as the reference setup has.
