@@ -1542,6 +1542,13 @@ LIVES = [
         {"sessions-cached": LIKELY},
         looks=[at_logout(20, 11)],
     ),
+    Row(
+        "a cookie replayed where its owner did not log out, of sessions that only one instance knows",
+        REPLAYED,
+        {"session-in-memory": LIKELY},
+        also=[AT_HOME],
+        facts={"session_store": "memory"},
+    ),
 ]
 
 

@@ -32,7 +32,8 @@ _ALWAYS_KNOWN = 0.9
 
 def session_in_memory(case: Case) -> Cause | None:
     """Sessions that only the instance they began on knows, that leave no trace in the shared store, and die with it."""
-    if not (case.sessions_lost or case.differs("session_store")):
+    logged_out_elsewhere = case.apart and bool(case.evidence("ReplayIsRefused").get("accepted"))
+    if not (case.sessions_lost or logged_out_elsewhere or case.differs("session_store")):
         return None
     # What others recognise is not in one instance's memory, and what outlives its process is in nobody's.
     if case.shared or case.kept_over_restart:
@@ -217,7 +218,8 @@ def logout_cookie_only(case: Case) -> Cause | None:
 def sessions_cached(case: Case) -> Cause | None:
     """A copy of the cookie works after the logout although its session is gone, or only where nobody logged out."""
     seen = _after_logout(case)
-    if not seen.get("accepted"):
+    # Where the others do not know a session, they had nothing to keep a copy of: whoever logged out there ended nothing.
+    if not seen.get("accepted") or case.apart:
         return None
     evidence = []
     if not seen.get("accepted_on_logout_instance"):
