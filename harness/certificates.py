@@ -1,4 +1,5 @@
-"""The certificates of one run: an authority of its own, and what it signed for the balancer. Made by trustme.
+"""The certificates of one run: an authority of its own, and what it signed for the balancer. Made by trustme. And where those
+are that this machine believes, for sites that are not of the run.
 
 They lie in the run's private folder and go with it: nobody is ever asked to trust them. Must not: be used for anything
 that outlives the run, or show a key to anybody but the balancer.
@@ -7,10 +8,13 @@ that outlives the run, or show a key to anybody but the balancer.
 from __future__ import annotations
 
 import os
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Certificates", "make_certificates"]
+from harness.errors import BadInput
+
+__all__ = ["Certificates", "believed_here", "make_certificates"]
 
 _AUTHORITY = "authority.pem"
 _BALANCER = "balancer.pem"
@@ -24,6 +28,14 @@ class Certificates:
     """The certificate of the authority: what a client has to trust."""
     balancer: Path
     """The balancer's key and certificate in one file, as both nginx and HAProxy read it. Only its owner may."""
+
+
+def believed_here(*, instead: str) -> Path:
+    """The file of authorities that this machine believes. Raises BadInput: it has none; `instead` says what to do."""
+    known = ssl.get_default_verify_paths().cafile
+    if known is None:
+        raise BadInput(f"this machine has no file of authorities it believes: {instead}")
+    return Path(known)
 
 
 def make_certificates(folder: Path, *names: str) -> Certificates:

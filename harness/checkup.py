@@ -149,7 +149,7 @@ def _identity(setup: Setup, stands: Standing, seed: int) -> Part:  # noqa: ARG00
     identity = identity_of(setup)
     # A marker in a page is looked for in a page.
     path = app.health if app.identity is None else setup.entry_page
-    log = _log_of(setup, stands)
+    log = BalancerLog.of(cluster, run=stands.workspace.run_id)
     marked = "" if log is None else log.marked
     replies = _asked_through_balancer(
         cluster, path, times=_ASKED_EACH * cluster.breadth, traffic=setup.traffic, marked=marked
@@ -192,14 +192,6 @@ def _identity(setup: Setup, stands: Standing, seed: int) -> Part:  # noqa: ARG00
             remedy="have each instance name itself there, such as by its host name",
         )
     return Part(what="identity", ok=True, told=f"{named_by} tells who answered: {_counted(said)}")
-
-
-def _log_of(setup: Setup, stands: Standing) -> BalancerLog | None:
-    identity = setup.app.identity
-    lines = stands.cluster.layout.balancer_log if identity is not None else None
-    if identity is None or identity.log is None or lines is None:
-        return None
-    return BalancerLog(identity.log, lines, stands.cluster.whos, marked=f"{stands.workspace.run_id}-")
 
 
 def _by_log(log: BalancerLog, *, asked: int) -> Part:

@@ -24,7 +24,7 @@ from harness.faults import Fault
 from harness.journeys import Reply
 from harness.layouts import Database, Instance, Layout, RunnableNode, Store, lay_out
 from harness.model import WELL, FaultWindow, Look, RolloutStep
-from harness.platforms import CutOff, Elsewhere, Relocatable, Replaceable
+from harness.platforms import CutOff, Elsewhere, Relocatable, Replaceable, log_in_words
 from harness.ports import PortLeases
 from harness.replicas import Replicas
 from harness.rollouts import BlueGreen, Rollout, Side, rollout_for
@@ -166,7 +166,7 @@ class Cluster:
         value: Mapping[str, Any] = {}
         error = ""
         try:
-            answer = _ask(instance.address, path, headers=self.setup.traffic.headers)
+            answer = _ask(instance.target, path, headers=self.setup.traffic.headers)
             status = answer.status
             value = _facts_of(answer)
             if what in _OF_HEALTH and self.setup.app.healthy is not None:
@@ -203,7 +203,7 @@ class Cluster:
     def page(self, instance: Instance, path: str) -> str:
         """One page, asked of one instance directly. Raises NothingTested: it does not come."""
         try:
-            answer = _ask(instance.address, path, headers=self.setup.traffic.headers)
+            answer = _ask(instance.target, path, headers=self.setup.traffic.headers)
         except (OSError, HTTPException) as problem:
             raise NothingTested(f"{instance.name} did not give {path}: {type(problem).__name__}") from problem
         if answer.status >= 300:
@@ -602,27 +602,25 @@ class Cluster:
         headers = self.setup.traffic.headers
         secure = self.layout.balancer.secure
 
-        def answers(address: str, authority: Path | None) -> bool:
+        def answers(at: tuple[str, int], authority: Path | None) -> bool:
             try:
-                return _ask(address, page, headers=headers, authority=authority).status < 500
+                return _ask(at, page, headers=headers, authority=authority).status < 500
             except (OSError, HTTPException):
                 return False
 
-        def wait_for(who: str, address: str, authority: Path | None = None) -> None:
+        def wait_for(who: str, at: tuple[str, int], authority: Path | None = None) -> None:
             wait_until(
-                lambda: answers(address, authority),
+                lambda: answers(at, authority),
                 within_seconds=_BACK_WITHIN_SECONDS,
                 every_seconds=0.02,
                 because=f"{who} should serve {page} again",
             )
 
         reachable = self.reachable
-        self._on_each(reachable, lambda instance: wait_for(str(instance), instance.address))
+        self._on_each(reachable, lambda instance: wait_for(str(instance), instance.target))
         if self.replicas is not None or len(reachable) < len(self.instances) or not self.instances:
             # Only the balancer can be asked, and it has to find them first.
-            host, port = self.layout.entrance
-            called = f"[{host}]" if ":" in host else host
-            wait_for("the balancer", f"{called}:{port}", secure.authority if secure is not None else None)
+            wait_for("the balancer", self.layout.entrance, secure.authority if secure is not None else None)
 
     # -- life -------------------------------------------------------------------------------------------------
 
@@ -778,13 +776,13 @@ class Cluster:
             node.kill()
             raise NodeNeverReady(
                 f"{key} was still running after {limit * patience():g} s, and was ended: correct it, or raise "
-                f"app.migrate_within_seconds{_log_of(node)}"
+                f"app.migrate_within_seconds{log_in_words(node.last_log_lines())}"
             ) from None
         self._spent("migrations", clock.now() - began)
         if node.exit_code != 0 and not self._given_up:
             raise NodeNeverReady(
                 f"{key} ended with exit code {node.exit_code} after {clock.now() - began:.1f} s: correct it, or what it "
-                f"needs{_log_of(node)}"
+                f"needs{log_in_words(node.last_log_lines())}"
             )
 
     def _migrate_next(self) -> None:
@@ -1018,14 +1016,6 @@ class _TwoSides:
         self._cluster.record(RolloutStep(step=step, node=name, at=clock.now(), version=version, detail=detail))
 
 
-def _log_of(node: RunnableNode) -> str:
-    """The end of its log, as a message shows it. It may hold secrets: redact before showing."""
-    lines = node.last_log_lines()
-    if not lines:
-        return "\nIt wrote nothing to its log."
-    return "\nThe end of its log:\n" + "\n".join(f"    {line}" for line in lines)
-
-
 def _give_back(node: RunnableNode) -> None:
     """As it was found: running, and on its network."""
     if isinstance(node, CutOff):
@@ -1040,16 +1030,15 @@ def _first_failure(futures: Sequence[Future[None]]) -> None:
         future.result()
 
 
-def _ask(address: str, path: str, *, headers: Mapping[str, str], authority: Path | None = None) -> Answer:
+def _ask(at: tuple[str, int], path: str, *, headers: Mapping[str, str], authority: Path | None = None) -> Answer:
     """One request to an instance itself (or to the balancer), redirects not followed. Raises OSError and HTTPException.
 
     `authority`: TLS is spoken, and this certificate must have signed for who answers.
     """
-    host, _, port = address.rpartition(":")
     return ask(
         "GET",
         path,
-        at=(host.strip("[]"), int(port)),
+        at=at,
         within_seconds=_LOOK_TIMEOUT_SECONDS,
         headers=headers,
         context=None if authority is None else ssl.create_default_context(cafile=authority),
@@ -1060,7 +1049,7 @@ def _waited(instance: Instance, path: str, headers: Mapping[str, str]) -> float 
     """How long one request took, in seconds. None: it was not answered as it should be."""
     began = clock.now()
     try:
-        answer = _ask(instance.address, path, headers=headers)
+        answer = _ask(instance.target, path, headers=headers)
     except (OSError, HTTPException):
         return None
     return clock.now() - began if answer.status < 300 else None

@@ -149,7 +149,7 @@ class Verification:
             self.cluster.recorder = self._write_down
             self._platform_facts = self.cluster.layout.facts
             self._complaints = Complaints(self.cluster.nodes)
-            self._log = self._balancer_log()
+            self._log = BalancerLog.of(self.cluster, run=self.workspace.run_id)
             self.traffic = self._new_traffic()
             self.traffic.start()
             stack.callback(self.traffic.close)
@@ -204,13 +204,6 @@ class Verification:
             request_ids=None if self._log is None else self._log.marked,
             identity=identity_of(setup),
         )
-
-    def _balancer_log(self) -> BalancerLog | None:
-        """The log that tells who answered, where the setup says how it is read."""
-        identity, lines = self._setup.app.identity, self.cluster.layout.balancer_log
-        if identity is None or identity.log is None or lines is None:
-            return None
-        return BalancerLog(identity.log, lines, self.cluster.whos, marked=f"{self.workspace.run_id}-")
 
     @property
     def _targets(self) -> Mapping[str, tuple[str, int]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import shutil
 import socket
-import ssl
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -19,6 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from harness import __version__, clock
+from harness.certificates import believed_here
 from harness.checkers import COMMAND, DeployCostsNothing, NoSessionLost
 from harness.diagnosis import diagnose
 from harness.errors import BadInput
@@ -315,12 +315,7 @@ def _authority(wanted: Watch) -> Mapping[str, Path]:
     """Whom to believe, for an https site. Raises BadInput: there is no such file."""
     if wanted.site.scheme == "http":
         return {}
-    path = wanted.authority
-    if path is None:
-        known = ssl.get_default_verify_paths().cafile
-        if known is None:
-            raise BadInput("this machine has no file of authorities it believes: name one with --ca FILE")
-        path = Path(known)
+    path = wanted.authority or believed_here(instead="name one with --ca FILE")
     context_for(wanted.site.scheme, path)  # the traffic makes its own: here it is told in time that it cannot
     return {BALANCER: path}
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
+from harness.cluster import Cluster
 from harness.traffic.upstream import read_upstream
 
 __all__ = ["BalancerLog", "Told"]
@@ -45,6 +47,14 @@ class BalancerLog:
     marked: str
     """How ids of this run begin: the lines of others are nobody's business."""
     _seen: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, cluster: Cluster, *, run: str) -> Self | None:
+        """The one of a setup that runs; None where the setup does not say how it is read, or nobody can read it."""
+        identity, lines = cluster.setup.app.identity, cluster.layout.balancer_log
+        if identity is None or identity.log is None or lines is None:
+            return None
+        return cls(identity.log, lines, cluster.whos, marked=f"{run}-")
 
     def new(self) -> Mapping[str, Told]:
         """What was told since the last time, by the id of the request."""

@@ -54,6 +54,7 @@ class Site:
         names = ("app-1", "app-2", "app-3")
         instances = [SimpleNamespace(name=name, target=self.instance.address) for name in names]
         cluster = SimpleNamespace(
+            setup=SimpleNamespace(app=SimpleNamespace(identity=None)),  # no log of a balancer's is read
             up_seconds=1.0,
             instances=instances,
             reachable=instances,
@@ -68,7 +69,7 @@ class Site:
                 Look(what=what, node=name, at=0.0, status=self.health.get(name, 200)) for name in names
             ],
         )
-        return SimpleNamespace(cluster=cluster)
+        return SimpleNamespace(cluster=cluster, workspace=SimpleNamespace(run_id="r"))
 
 
 def me(talk: Talk) -> None:

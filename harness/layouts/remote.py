@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from harness.answers import ask
-from harness.certificates import make_certificates
+from harness.certificates import believed_here, make_certificates
 from harness.errors import BadInput, NodeError
 from harness.layouts.choice import Choice
 from harness.layouts.parts import Instance, Layout, SomebodysBalancer
@@ -307,10 +307,7 @@ def _authority(setup: Setup) -> Path:
     remote = setup.remote
     assert remote is not None, "only a setup of a site names an authority"
     if remote.authority is None:
-        known = ssl.get_default_verify_paths().cafile
-        if known is None:
-            raise BadInput("this machine has no file of authorities it believes: name one, remote.authority")
-        return Path(known)
+        return believed_here(instead="name one, remote.authority")
     path = (setup.file.parent if setup.file is not None else Path()) / remote.authority
     try:
         ssl.create_default_context(cafile=path)

@@ -20,6 +20,7 @@ from harness.platforms.node import (
     Replaceable,
     Spec,
     Stoppable,
+    log_in_words,
 )
 from harness.platforms.replica import HealthCheck, Orchestrator, Outcome, Replica, ReplicatedSpec, Update
 
@@ -44,4 +45,5 @@ __all__ = [
     "Spec",
     "Stoppable",
     "Update",
+    "log_in_words",
 ]

@@ -31,7 +31,7 @@ from typing import Any, Literal, Self, cast
 
 from harness import clock, engine, ports, processes
 from harness.errors import BadInput, HarnessError, NodeError, NodeNeverReady, WaitTimeout
-from harness.platforms.node import ContainerSpec
+from harness.platforms.node import ContainerSpec, log_in_words
 from harness.setup import Environment
 from harness.waiting import patience, wait_until
 from harness.workspace import Workspace
@@ -1071,7 +1071,7 @@ class ContainerNode:
                 limit = f" ({self._spec.memory_mib} MiB)" if self._spec.memory_mib is not None else ""
                 return (
                     f"{self.name} ended before it was ready (the kernel killed it after {seconds:.1f} s, because it used "
-                    f"more memory than it may{limit}): give it more, or let it use less{_shown(lines)}"
+                    f"more memory than it may{limit}): give it more, or let it use less{log_in_words(lines)}"
                 )
         remedy = "correct its command, or what it needs at its start"
         with suppress(NodeError):
@@ -1079,13 +1079,13 @@ class ContainerNode:
             remedy = self._platform.mistake_in_image(self._spec.image) or remedy
         return (
             f"{self.name} ended before it was ready (exit code {life.code}, after {seconds:.1f} s): "
-            f"{remedy}{_shown(lines)}"
+            f"{remedy}{log_in_words(lines)}"
         )
 
     def _why_not_ready(self) -> str:
         spec = self._spec
         limit = f"{spec.ready_within_seconds * patience():g} s"
-        return f"{self.name} was not ready within {limit}: {self._what_is_seen()}{_shown(self.last_log_lines())}"
+        return f"{self.name} was not ready within {limit}: {self._what_is_seen()}{log_in_words(self.last_log_lines())}"
 
     def _what_is_seen(self) -> str:
         spec, wanted = self._spec, self._spec.container_port
@@ -1152,9 +1152,3 @@ def _essence(said: str) -> str:
     """Of what the engine says when a program cannot be run, the part for people: `exec: "foo": not found in $PATH`."""
     _, _, tail = said.rpartition("unable to start container process: ")
     return re.sub(r": unknown\s*$", "", tail).strip() or said
-
-
-def _shown(lines: Sequence[str]) -> str:
-    if not lines:
-        return "\nIt wrote nothing to its log."
-    return "\nThe end of its log:\n" + "\n".join(f"    {line}" for line in lines)

@@ -26,7 +26,7 @@ from typing import Self
 from harness import clock, ports, processes
 from harness.errors import BadInput, HarnessError, NodeError, NodeNeverReady, WaitTimeout
 from harness.platforms import privileges
-from harness.platforms.node import NodeSpec
+from harness.platforms.node import NodeSpec, log_in_words
 from harness.platforms.privileges import Unprivileged
 from harness.processes import Process
 from harness.reaper import SCRATCH_MARK
@@ -286,7 +286,9 @@ class NativeNode:
         if self._ready_after is None:
             stranger = self._stranger_on_port()
             if stranger is not None:
-                raise NodeNeverReady(f"{self.name} did not get its port: {stranger}{self._log_for_people()}")
+                raise NodeNeverReady(
+                    f"{self.name} did not get its port: {stranger}{log_in_words(self.last_log_lines())}"
+                )
             self._ready_after = clock.now() - self._began
 
     # -- end --------------------------------------------------------------------------------------------------
@@ -551,7 +553,7 @@ class NativeNode:
             remedy = f"{self._holder_of_port(tuple(holders))}, so end that, or give it another port"
         else:
             remedy = "correct its command (app.command), or what it needs at its start"
-        return f"{self.name} ended before it was ready ({how}, after {seconds:.1f} s): {remedy}{self._log_for_people()}"
+        return f"{self.name} ended before it was ready ({how}, after {seconds:.1f} s): {remedy}{log_in_words(self.last_log_lines())}"
 
     def _why_not_ready(self) -> str:
         spec = self._spec
@@ -576,13 +578,7 @@ class NativeNode:
             )
         else:
             seen = "it runs: let its command (app.command) listen on {host}:{port}, or raise app.ready_within_seconds"
-        return f"{self.name} was not ready within {limit}: {seen}{self._log_for_people()}"
-
-    def _log_for_people(self) -> str:
-        lines = self.last_log_lines()
-        if not lines:
-            return "\nIt wrote nothing to its log."
-        return "\nThe end of its log:\n" + "\n".join(f"    {line}" for line in lines)
+        return f"{self.name} was not ready within {limit}: {seen}{log_in_words(self.last_log_lines())}"
 
 
 def _is_at(listener: ports.Listener, host: str) -> bool:

@@ -7,7 +7,7 @@ told apart by type. Must not: start anything itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGTERM, Signals
@@ -28,7 +28,15 @@ __all__ = [
     "Replaceable",
     "Spec",
     "Stoppable",
+    "log_in_words",
 ]
+
+
+def log_in_words(lines: Sequence[str]) -> str:
+    """The end of a node's log, as a message shows it. It may hold secrets: redact before showing."""
+    if not lines:
+        return "\nIt wrote nothing to its log."
+    return "\nThe end of its log:\n" + "\n".join(f"    {line}" for line in lines)
 
 
 class Spec(Protocol):

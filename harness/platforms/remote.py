@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGTERM, Signals
 from types import MappingProxyType
-from typing import Any
+from typing import IO
 
 from harness import clock
 from harness.errors import NodeError, NodeNeverReady, WaitTimeout
@@ -371,24 +371,66 @@ def _shown(argv: tuple[str, ...]) -> str:
 
 
 def run_hook(argv: tuple[str, ...], *, told: str, log_path: Path, within_seconds: float, workspace: Workspace) -> int:
-    """Run a person's own command to its end, with their environment and no input; what it says goes to the log.
+    """Run a person's own command to its end; what it says goes to the log. Returns its exit code.
 
-    Returns its exit code. Raises NodeError: there is no such program, or it takes longer than `within_seconds`: then it, and
-    what it started, was ended.
+    Raises NodeError: as `_run_to_its_end`.
     """
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with log_path.open("ab") as log:
         log.write(f"-- {told}\n".encode())
         log.flush()
-        try:
-            process: subprocess.Popen[Any] = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
-        except OSError as problem:
-            raise NodeError(f"{told} cannot be run: {problem.strerror}") from problem
-    workspace.hook_runs(told, process.pid)
+        return _run_to_its_end(
+            argv,
+            told=told,
+            to=log,
+            within_seconds=within_seconds,
+            on_start=lambda pid: workspace.hook_runs(told, pid),
+        )
+
+
+def succeeds(argv: tuple[str, ...], *, within_seconds: float) -> bool:
+    """Whether a person's own command ends with 0 in time; what it says is lost. Never raises for what it does."""
+    with suppress(NodeError), Path(os.devnull).open("wb") as nowhere:
+        return _run_to_its_end(argv, told=_shown(argv), to=nowhere, within_seconds=within_seconds) == 0
+    return False
+
+
+def said(argv: tuple[str, ...], *, within_seconds: float) -> list[str]:
+    """The lines that a person's own command prints, the last 16 MiB of them.
+
+    Raises NodeError: as `_run_to_its_end`, or it fails.
+    """
+    told = f"the hook that prints the balancer's log ({_shown(argv)})"
+    with tempfile.TemporaryFile() as output:
+        code = _run_to_its_end(argv, told=told, to=output, within_seconds=within_seconds, errors=subprocess.DEVNULL)
+        if code != 0:
+            raise NodeError(f"{told} ended with exit code {code}")
+        size = output.seek(0, os.SEEK_END)
+        output.seek(max(0, size - _MOST_SAID_BYTES))
+        return output.read().decode("utf-8", "replace").splitlines()
+
+
+def _run_to_its_end(
+    argv: tuple[str, ...],
+    *,
+    told: str,
+    to: IO[bytes],
+    within_seconds: float,
+    errors: int = subprocess.STDOUT,
+    on_start: Callable[[int], None] = lambda _: None,
+) -> int:
+    """Run a person's own command with their environment and no input; what it prints goes to this file. Returns its exit code.
+
+    Raises NodeError: there is no such program, or it takes longer than `within_seconds`: then it, and what it started, was
+    ended.
+    """
     try:
-        code = process.wait(within_seconds)
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=to, stderr=errors, start_new_session=True)
+    except OSError as problem:
+        raise NodeError(f"{told} cannot be run: {problem.strerror}") from problem
+    try:
+        on_start(process.pid)
+        return process.wait(within_seconds)
     except subprocess.TimeoutExpired:
         raise NodeError(f"{told} took longer than {within_seconds:g} s (remote.hook_seconds), and was ended") from None
     finally:
@@ -396,54 +438,3 @@ def run_hook(argv: tuple[str, ...], *, told: str, log_path: Path, within_seconds
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    return code
-
-
-def succeeds(argv: tuple[str, ...], *, within_seconds: float) -> bool:
-    """Whether a person's own command ends with 0 in time; what it says is lost. Never raises for what it does."""
-    try:
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-    except OSError:
-        return False
-    try:
-        return process.wait(within_seconds) == 0
-    except subprocess.TimeoutExpired:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        return False
-
-
-def said(argv: tuple[str, ...], *, within_seconds: float) -> list[str]:
-    """The lines that a person's own command prints, the last 16 MiB of them.
-
-    Raises NodeError: there is no such program, it takes too long, or it fails.
-    """
-    told = f"the hook that prints the balancer's log ({_shown(argv)})"
-    with tempfile.TemporaryFile() as output:
-        try:
-            process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.DEVNULL, start_new_session=True
-            )
-        except OSError as problem:
-            raise NodeError(f"{told} cannot be run: {problem.strerror}") from problem
-        try:
-            code = process.wait(within_seconds)
-        except subprocess.TimeoutExpired:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            raise NodeError(
-                f"{told} took longer than {within_seconds:g} s (remote.hook_seconds), and was ended"
-            ) from None
-        if code != 0:
-            raise NodeError(f"{told} ended with exit code {code}")
-        size = output.seek(0, os.SEEK_END)
-        output.seek(max(0, size - _MOST_SAID_BYTES))
-        return output.read().decode("utf-8", "replace").splitlines()
