@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,19 @@ class Ended:
     err: str
 
 
-class Harness:
-    """Runs `harness` in a folder of its own, with results in it."""
+NO_ENGINE = {"DOCKER_HOST": "unix:///nowhere/engine.sock"}
+"""As on a machine that has none."""
 
-    def __init__(self, folder: Path) -> None:
+
+class Harness:
+    """Runs `harness` in a folder of its own, with results in it. Only where a test is about the engine does it find one.
+
+    What one of its runs leaves on an engine when it is killed, any other harness there may remove and tell of.
+    """
+
+    def __init__(self, folder: Path, *, on_engine: bool) -> None:
         self.folder = folder
+        self.environment: Mapping[str, str] = {} if on_engine else NO_ENGINE
         self.reports = folder / "reports"
         self.started: list[subprocess.Popen[str]] = []
 
@@ -44,7 +52,7 @@ class Harness:
             [*prefix, sys.executable, "-m", "harness.cli", *arguments],
             cwd=self.folder,
             # What is judged here is not for the page of a CI job that runs these tests.
-            env={**os.environ, "GITHUB_STEP_SUMMARY": "", **(env or {})},
+            env={**os.environ, "GITHUB_STEP_SUMMARY": "", **self.environment, **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -51,7 +51,7 @@ class Site:
 @contextmanager
 def running(folder: Path, *words: str) -> Iterator[Site]:
     """The reference setup, kept running by another harness, which thinks nothing of instances that come and go."""
-    owner = Harness(folder)
+    owner = Harness(folder, on_engine=False)
     process = owner.start("up", str(REFERENCE), "--json", *words)
     try:
         assert process.stdout is not None
