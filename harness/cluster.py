@@ -147,9 +147,13 @@ class Cluster:
     @property
     def nodes(self) -> tuple[RunnableNode, ...]:
         """All that run, or may: stores, balancer, instances and those that stand by."""
-        stores = (each.node for each in self.layout.stores)
+        return (*(each.node for each in self.layout.stores), *self.serving)
+
+    @property
+    def serving(self) -> tuple[RunnableNode, ...]:
+        """Those a request goes through: the balancer, instances, and those that stand by."""
         instances = (*self.instances, *self.layout.standby)
-        return (*stores, self.layout.balancer_node, *(instance.node for instance in instances))
+        return (self.layout.balancer_node, *(instance.node for instance in instances))
 
     @property
     def pool(self) -> tuple[str, ...]:

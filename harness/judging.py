@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.checkers import contradictions, describe, from_description, run_safely
+from harness.checkers import contradictions, describe, from_description, run_safely, weakened
 from harness.model import Checker, Finding, History, Verdict, worst
 
 __all__ = ["judge_record", "judged", "judged_again"]
@@ -17,7 +17,8 @@ def judged(
     """The verdict of several checkers together on one promise.
 
     What is said is what the checkers with the worst status say; the evidence of each is kept under its name. Of a record
-    that contradicts itself nothing is believed, what was seen to break as little as what was seen to hold.
+    that contradicts itself nothing is believed, what was seen to break as little as what was seen to hold. A failure of time
+    alone is inconclusive where those who serve were given no core for long.
 
     `untrue`: what `contradictions` says of this history, where it was asked already.
     """
@@ -26,7 +27,7 @@ def judged(
     if untrue:
         told = Verdict.rig_error(f"the record contradicts itself: {'; '.join(untrue)}", contradictions=list(untrue))
         return Finding(promise=promise, scenario=history.scenario, verdict=told)
-    verdicts = {type(checker).__name__: run_safely(checker, history) for checker in checkers}
+    verdicts = {type(checker).__name__: weakened(run_safely(checker, history), history) for checker in checkers}
     status = worst(verdict.status for verdict in verdicts.values())
     said = [verdict.measured for verdict in verdicts.values() if verdict.status is status]
     evidence = {name: dict(verdict.evidence) for name, verdict in verdicts.items()}

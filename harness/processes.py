@@ -32,6 +32,7 @@ __all__ = [
     "snapshot",
     "titles_below",
     "tree",
+    "waited_seconds",
     "working_directory_of",
 ]
 
@@ -327,6 +328,21 @@ def cpu_seconds(pids: Iterable[int]) -> float | None:
         # utime, stime, cutime, cstime of proc(5).
         ticks += sum(int(field) for field in fields[11:15])
     return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def waited_seconds(pids: Iterable[int]) -> dict[int, float] | None:
+    """How long each thread of these processes stood ready and was given no core, since it began; those gone are left out.
+
+    In seconds, by thread id. None where no thread of them is seen to tell: elsewhere than on Linux, or by a kernel without
+    statistics of its scheduler. Source: the second field of /proc/PID/task/TID/schedstat (Documentation/scheduler/sched-stats).
+    """
+    found: dict[int, float] = {}
+    for pid in pids:
+        for thread in _threads(pid):
+            fields = _read(_PROC / str(pid) / "task" / thread / "schedstat", 128).split()
+            if len(fields) == 3:
+                found[int(thread)] = int(fields[1]) / 1e9
+    return found or None
 
 
 def machine_cpu() -> tuple[float, float] | None:

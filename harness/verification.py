@@ -39,6 +39,7 @@ from harness.reporting import (
 from harness.scene import Scene
 from harness.services import identity_of
 from harness.setup import Environment, Setup
+from harness.starvation import Starvation
 from harness.traffic import Journal, Traffic, read_history, read_journal, untold
 from harness.visitors import LONG_DOWNLOAD, SLOW, Visitors, passwords_of, people_of
 from harness.witness import BalancerLog
@@ -92,6 +93,7 @@ class Verification:
         self._node_seconds: dict[str, float] = {}
         self._listened: set[str] = set()
         self._complaints = Complaints(())
+        self._starvation = Starvation(tuple)
         self._log: BalancerLog | None = None
         self._heard_at = 0.0
         self._known: tuple[Mapping[str, tuple[str, int]], Mapping[str, str]] = {}, {}
@@ -149,6 +151,7 @@ class Verification:
             self.cluster.recorder = self._write_down
             self._platform_facts = self.cluster.layout.facts
             self._complaints = Complaints(self.cluster.nodes)
+            self._starvation = Starvation(lambda: self.cluster.serving)
             self._log = BalancerLog.of(self.cluster, run=self.workspace.run_id)
             self.traffic = self._new_traffic()
             self.traffic.start()
@@ -318,6 +321,7 @@ class Verification:
         """Begin a scenario: a cluster in its known good state, and nobody logged in."""
         self.cluster.return_to_known_good()
         self._complaints.pass_over()
+        self._starvation.begin()
         self._current = name
         self._note = ""
         self.journal.append(
@@ -373,7 +377,7 @@ class Verification:
                     story(scene)
                 self.traffic.flush()
                 self._hear(name, all_of_it=True)
-                history = self._told[name] = scene.history
+                history = self._told[name] = self._told_of_waiting(scene.history)
                 self._listen(history)
             except HarnessError as problem:
                 self._told[name] = problem
@@ -391,6 +395,14 @@ class Verification:
         if (look := self._complaints.about(history)) is not None:
             self.journal.append_fact(name, look)
 
+    def _told_of_waiting(self, history: History) -> History:
+        """With what those who serve waited for a core meanwhile, which is written down as well."""
+        look = self._starvation.about(history.scenario)
+        if look is None:
+            return history
+        self.journal.append_fact(history.scenario, look)
+        return replace(history, looks=(*history.looks, look))
+
     def test_begins(self) -> None:
         """From now on time is spent on what the next finding is about."""
         self._test_began = clock.now()
@@ -402,6 +414,8 @@ class Verification:
         if self._log is not None and history.scenario == self._current:
             self._hear(history.scenario, all_of_it=True)
             history = read_history(self.journal.path, history.scenario)
+        if history.scenario == self._current and history.scenario not in self._told:
+            history = self._told_of_waiting(history)
         self._listen(history)
         finding = replace(judged(promise, checkers, history), seconds=clock.now() - self._test_began)
         self.journal.append(judge_record(promise, checkers, history))

@@ -83,6 +83,13 @@ class Harness:
         return self("verify", *arguments, env=env)
 
 
+def waited_for_cores(results: Path) -> dict[str, dict[str, float]]:
+    """By scenario of a run: how long, in seconds, each node that serves stood ready and was given no core."""
+    records = map(json.loads, (results / "history.jsonl").read_text("utf-8").splitlines())
+    values = [record["value"] for record in records if record.get("what") == "waited-for-cores"]
+    return {value["scenario"]: value["waited_seconds"] for value in values}
+
+
 # Somebody else may use the harness on this machine meanwhile: what belongs to a harness that lives is not left, and what
 # belonged to a stranger's is not while its reaper is at it.
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from harness.checkers import EnoughTraffic, OnTime, contradictions
-from harness.model import History
+from harness.checkers import EnoughTraffic, OnTime, contradictions, weakened
+from harness.model import History, Look, Verdict
 from tests.checker_histories import (
     FAIL,
     INCONCLUSIVE,
@@ -152,3 +152,58 @@ def test_guards_never_fail() -> None:
     for record in (BROKEN, ROLLED, PACED, late(0.5)):
         for guard in (EnoughTraffic(), OnTime()):
             assert status_of(guard.check(record)) != FAIL
+
+
+def waiting(seconds: float, *, of: float = 10.0, busy: float | None = 1.0, node: str = "app-1") -> Look:
+    value = {
+        "scenario": "s",
+        "seconds": of,
+        "cores": 2,
+        "busy_share": busy,
+        "waited_seconds": {"nginx": 0.1, node: seconds},
+    }
+    return Look(what="waited-for-cores", node="", at=9.0, status=None, value=value)
+
+
+LATE_ANSWERS = Verdict.fail(
+    "3 failed", broken=["failed-requests", "longest-gap"], errors={"timeout": 2, "http-502": 1}, guards=["thin"]
+)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "looks", "expected"),
+    [
+        (LATE_ANSWERS, [waiting(4.0)], INCONCLUSIVE),
+        (LATE_ANSWERS, [waiting(40.0, of=20.0)], INCONCLUSIVE),
+        (LATE_ANSWERS, [waiting(4.0, busy=None)], INCONCLUSIVE),
+        (Verdict.fail("slow", broken=["slowest-answer"]), [waiting(4.0)], INCONCLUSIVE),
+        # The last look is the one that has seen all of it.
+        (LATE_ANSWERS, [waiting(0.1, of=1.0), waiting(5.0)], INCONCLUSIVE),
+        (LATE_ANSWERS, [waiting(0.9, of=1.0), waiting(1.0)], FAIL),
+        (LATE_ANSWERS, [waiting(3.9)], FAIL),
+        (LATE_ANSWERS, [], FAIL),
+        (LATE_ANSWERS, [waiting(0.0, of=0.0)], FAIL),
+        # Nothing of this is made by waiting, or not all of it.
+        (Verdict.fail("out", broken=["session-lost"]), [waiting(9.0)], FAIL),
+        (Verdict.fail("out", broken=["failed-requests", "session-lost"], errors={"timeout": 1}), [waiting(9.0)], FAIL),
+        (Verdict.fail("own", broken=["failed-requests"], errors={"timeout": 9, "http-500": 1}), [waiting(9.0)], FAIL),
+        (Verdict.fail("own", broken=["failed-requests"], errors={"wrong-user": 1}), [waiting(9.0)], FAIL),
+        (Verdict.fail("untold", errors={"timeout": 1}), [waiting(9.0)], FAIL),
+        (Verdict.passed("well", broken=[]), [waiting(9.0)], PASS),
+        (Verdict.rig_error("crashed"), [waiting(9.0)], RIG_ERROR),
+    ],
+)
+def test_a_failure_of_time_alone(verdict: Verdict, looks: list[Look], expected: str) -> None:
+    """Where those who serve were given no core for long, requests that were kept waiting prove nothing."""
+    assert status_of(weakened(verdict, replace(BROKEN, looks=tuple(looks)))) == expected
+
+
+def test_what_is_said_of_a_machine_that_was_too_busy() -> None:
+    """Who waited, how long, and what had been seen; all that was found is kept."""
+    told = weakened(LATE_ANSWERS, replace(BROKEN, looks=(waiting(17.8, of=23.2),)))
+    why = (
+        "this machine was too busy to tell: app-1 stood ready and was given no core for 17.8 of 23.2 s "
+        "(2 cores, 100% busy)"
+    )
+    assert told.measured == f"{why}; 3 failed"
+    assert told.evidence == {**LATE_ANSWERS.evidence, "guards": [why, "thin"]}

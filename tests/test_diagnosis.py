@@ -912,6 +912,17 @@ def complains(
     return [look("complaints", "", value=value, status=None)]
 
 
+def waited(seconds: float, *, scenario: str = "s") -> list[Look]:
+    value = {
+        "scenario": scenario,
+        "seconds": 10.0,
+        "cores": 2,
+        "busy_share": 0.97,
+        "waited_seconds": {"app-1": seconds, "nginx": 0.2},
+    }
+    return [look("waited-for-cores", "", value=value, status=None)]
+
+
 REFUSING = everywhere(lambda home, asked: True)
 STORES = [
     Row(
@@ -992,6 +1003,16 @@ STARVED = [
         {"cpu-starvation": POSSIBLE},
         against="12 of 12 failures are none that waiting makes (http-502 12)",
     ),
+    Row(
+        "all was sent on time, and those who serve were given no core",
+        rollout(late=0, late_share=0.0, **TIMEOUTS, broken=["failed-requests"]),
+        {"cpu-starvation": POSSIBLE},
+        looks=waited(2.5),
+        told="app-1 stood ready and was given no core for 2.5 of 10.0 s (2 cores, 97% busy)",
+        against="100% of the requests were sent on time",
+    ),
+    Row("they waited a little", rollout(**TIMEOUTS, broken=["failed-requests"]), {}, looks=waited(1.9)),
+    Row("in another scenario", rollout(**TIMEOUTS, broken=["failed-requests"]), {}, looks=waited(2.5, scenario="t")),
     Row(
         "all of it was at the victim: the setup's own fault first",
         not_retried("hang", **BUSY, **TIMEOUTS, failed_attempts={"app-1": 12}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -52,6 +52,34 @@ def test_a_stored_judgement_is_the_same_again(checkers: tuple[Checker, ...], rec
     stored = json.loads(json.dumps(judge_record("a.promise", checkers, record)))
     assert (stored["t"], stored["scenario"]) == ("judge", record.scenario)
     assert judged_again([stored], record) == [first]
+
+
+@dataclass(frozen=True)
+class Slow:
+    """Finds that requests failed which had waited."""
+
+    def check(self, history: History) -> Verdict:
+        return Verdict.fail("9 failed", broken=["failed-requests"], errors={"timeout": 9})
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Finds that somebody was logged out."""
+
+    def check(self, history: History) -> Verdict:
+        return Verdict.fail("2 were logged out", broken=["session-lost"])
+
+
+def test_a_machine_that_was_too_busy() -> None:
+    """What waiting alone can make is no failure then; what it cannot make stays one, and is what is said."""
+    value = {"scenario": "s", "seconds": 10.0, "cores": 2, "busy_share": 1.0, "waited_seconds": {"app-1": 8.0}}
+    record = replace(UP, looks=(look("waited-for-cores", "", status=None, value=value),))
+    finding = judged("a.promise", [Slow()], record)
+    assert finding.verdict.status is THIN
+    assert finding.verdict.measured.startswith("this machine was too busy to tell: app-1 stood ready")
+    assert judged("a.promise", [Slow()], UP).verdict.status is FAIL
+    both = judged("a.promise", [Slow(), Lost()], record)
+    assert (both.verdict.status, both.verdict.measured) == (FAIL, "2 were logged out")
 
 
 PASS, FAIL, THIN, RIG = Status.PASS, Status.FAIL, Status.INCONCLUSIVE, Status.RIG_ERROR

@@ -25,7 +25,7 @@ from harness.checkers.edge import (
     SchemeIsKnown,
 )
 from harness.checkers.failover import NobodyElseAnswers, RequestsSurviveLoss, VictimRejoins
-from harness.checkers.guards import EnoughTraffic, OnTime, contradictions
+from harness.checkers.guards import EnoughTraffic, OnTime, contradictions, weakened
 from harness.checkers.instances import EveryInstanceAnswers, InstancesAgree
 from harness.checkers.mixing import AssetsAreEverywhere, SessionsCrossVersions
 from harness.checkers.orchestrator import BadVersionIsTakenBack, LostReplicaIsReplaced, ScalingCostsNothing
@@ -139,4 +139,5 @@ __all__ = [
     "from_description",
     "registry",
     "run_safely",
+    "weakened",
 ]

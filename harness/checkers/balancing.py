@@ -207,7 +207,7 @@ class DownloadsAreFinished:
 
     Evidence: `under_way` (at the order), `cut` (of them), `errors`, `longest_seconds` (the longest that was finished, since the
     order), `first_cut_seconds` (when the first was due, since the order), `began_after` and `failed_after` (downloads begun
-    after it), `proof`, `late`, `late_share`, `guards`, `examples`.
+    after it), `proof`, `late`, `late_share`, `broken` (where it is not kept) ["cut"], `guards`, `examples`.
     """
 
     under_way: int = bounds.IN_FLIGHT_AT_RELOAD
@@ -260,6 +260,7 @@ class DownloadsAreFinished:
                 f"{len(cut)} of {plural(len(those), 'download')} under way were cut when the balancer was reloaded "
                 f"({_classes(cut)})",
                 **evidence,
+                broken=["cut"],
             )
         if guards:
             return Verdict.inconclusive(guards[0], **evidence)

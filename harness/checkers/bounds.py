@@ -123,6 +123,8 @@ __all__ = [
     "VIEW_IN_WORDS",
     "VIEW_SECONDS",
     "VISITS_THROUGH_BALANCER",
+    "WAITED_MUCH_SHARE",
+    "WAITED_SHARE",
     "LossBounds",
 ]
 
@@ -145,6 +147,14 @@ LATE_AFTER_SECONDS = 0.25
 
 LATE_SHARE = 0.01
 """Share of late or unsent requests from which the load was not the one that was planned."""
+
+WAITED_SHARE = 0.4
+"""Part of a scenario that the balancer or an instance stood ready and was given no core, from which nothing can be concluded from
+requests that were answered late or not at all. Measured on two cores: 0.05 on a quiet machine, 0.13 with both cores kept
+busy, 0.1 beside another setup under traffic; 0.5 and more with eight busy programs beside it."""
+
+WAITED_MUCH_SHARE = 0.2
+"""From this on it is worth a word."""
 
 # -- sessions --------------------------------------------------------------------------------------------------
 

@@ -494,7 +494,7 @@ class VictimRejoins:
     - `requests`, `failed`, `failed_before` (before the fault: what fails as often then is inconclusive), `failed_before_ready` (of them, answered by the victim while it was not yet ready),
       `errors`, `failed_by_method`, `failed_attempts` (as in RequestsSurviveLoss),
       `first_failure_seconds`, `last_failure_seconds`, `proves`, `late`, `late_share` (of those since ready);
-    - `guards`, `examples`.
+    - `broken` where it is not kept ["failed-requests" or "not-rejoined"], `guards`, `examples`.
     """
 
     within_seconds: float = bounds.REJOIN_SECONDS
@@ -568,18 +568,20 @@ class VictimRejoins:
         if failed and not as_before:
             judged = plural(len(early) + len(since), "request")
             told = f"{len(failed)} of {judged} failed after {fault.node} had returned ({_classes(failed)})"
-            return Verdict.fail(told, **evidence)
+            return Verdict.fail(told, **evidence, broken=["failed-requests"])
         if victim_before and watched >= self.within_seconds and (rejoined is None or len(of_victim) < self.answers):
             return Verdict.fail(
                 f"{fault.node} answered {len(of_victim)} of {plural(len(since), 'request')} in the {watched:.1f} s "
                 f"after it was ready again ({self.answers} within {self.within_seconds:.0f} s are promised)",
                 **evidence,
+                broken=["not-rejoined"],
             )
         if rejoined is not None and rejoined > self.within_seconds:
             return Verdict.fail(
                 f"{fault.node} was used again {rejoined:.1f} s after it was ready "
                 f"(allowed {self.within_seconds:.0f} s)",
                 **evidence,
+                broken=["not-rejoined"],
             )
         if guards or rejoined is None:
             return Verdict.inconclusive(guards[0] if guards else f"{fault.node} was not seen again", **evidence)

@@ -8,16 +8,65 @@ Must not: fail. What a guard finds is inconclusive, or a rig-error where the rec
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from harness.checkers import bounds
 from harness.checkers.evidence import examples, milliseconds, plural, rounded
 from harness.checkers.measures import late_ones, percentile, was_sent
-from harness.model import History, Operation, Pace, Verdict
+from harness.model import History, Look, Operation, Pace, Status, Verdict
 
-__all__ = ["EnoughTraffic", "OnTime", "contradictions", "late_as_evidence", "late_in_words"]
+__all__ = [
+    "MADE_BY_WAITING",
+    "WAITED",
+    "EnoughTraffic",
+    "OnTime",
+    "contradictions",
+    "late_as_evidence",
+    "late_in_words",
+    "waited_for_cores",
+    "weakened",
+]
+
+WAITED = "waited-for-cores"
+"""The look that tells how long the balancer and each instance stood ready and were given no core in a scenario."""
+
+MADE_BY_WAITING = (
+    "timeout",
+    "unsent",
+    "http-504",
+    "http-502",
+    "http-503",
+    "balancer-503",
+    "refused",
+    "reset",
+    "closed",
+    "truncated",
+)
+"""Classes of failures that waiting alone can make: by itself, or where a balancer, a pool or a health check lost its patience."""
+
+_OF_TIME = frozenset(
+    {
+        "cut",
+        "detection",
+        "down-though-alive",
+        "down-though-back",
+        "failed-requests",
+        "failed-writes",
+        "longest-gap",
+        "not-moved",
+        "not-reached",
+        "not-recovered",
+        "not-rejoined",
+        "not-replaced",
+        "not-served",
+        "not-used",
+        "slowest-answer",
+        "up-though-dead",
+    }
+)
+"""What can be broken for want of processor time alone. Whoever is logged out, or sees somebody else's page, was not kept waiting."""
 
 _CLOCK_GRAIN_SECONDS = 0.001
 """Times are rounded when they are written; what is out of order by less is in order."""
@@ -186,3 +235,60 @@ def _contradicting(operations: Sequence[Operation]) -> list[Operation]:
         if (op.sent is not None and op.sent < op.due - _CLOCK_GRAIN_SECONDS)
         or (op.answered is not None and (op.sent is None or op.answered < op.sent - _CLOCK_GRAIN_SECONDS))
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class WaitedForCores:
+    """Who of those a request goes through was given no core for the largest part of a scenario."""
+
+    node: str
+    seconds: float
+    of_seconds: float
+    cores: int
+    busy_share: float | None
+
+    @property
+    def share(self) -> float:
+        return self.seconds / self.of_seconds
+
+    def __str__(self) -> str:
+        busy = "" if self.busy_share is None else f", {self.busy_share:.0%} busy"
+        return (
+            f"{self.node} stood ready and was given no core for {self.seconds:.1f} of {self.of_seconds:.1f} s "
+            f"({plural(self.cores, 'core')}{busy})"
+        )
+
+
+def waited_for_cores(looks: Iterable[Look]) -> WaitedForCores | None:
+    """By the last such look among these. None where nobody could look, or nobody waited."""
+    told = next((look.value for look in reversed([look for look in looks if look.what == WAITED])), None)
+    if told is None or not told["waited_seconds"] or not told["seconds"]:
+        return None
+    node, seconds = max(told["waited_seconds"].items(), key=lambda item: float(item[1]))
+    return WaitedForCores(
+        node=str(node),
+        seconds=float(seconds),
+        of_seconds=float(told["seconds"]),
+        cores=int(told["cores"]),
+        busy_share=told["busy_share"],
+    )
+
+
+def weakened(verdict: Verdict, history: History) -> Verdict:
+    """A failure of time alone is none that can be believed where those who serve were given no core for long.
+
+    Neither a rig that was on time nor a machine whose load is not looked at says so: whoever sends requests needs little and
+    is soon given it, whoever answers them waits behind what else runs. Asked of every checker alike: what it found `broken`
+    must all be of a kind that waiting makes, and so must be the classes of its `errors`. Everything else stays a failure.
+    """
+    if verdict.status is not Status.FAIL:
+        return verdict
+    broken, errors = verdict.evidence.get("broken"), verdict.evidence.get("errors", {})
+    if not broken or not _OF_TIME.issuperset(broken) or not set(errors) <= set(MADE_BY_WAITING):
+        return verdict
+    waited = waited_for_cores(history.looks)
+    if waited is None or waited.share < bounds.WAITED_SHARE:
+        return verdict
+    told = f"this machine was too busy to tell: {waited}"
+    guards = [told, *verdict.evidence.get("guards", ())]
+    return Verdict.inconclusive(f"{told}; {verdict.measured}", **{**verdict.evidence, "guards": guards})

@@ -440,7 +440,8 @@ class InFlightFinishes:
     Evidence (seconds count from the order):
     - `victim`, `in_flight`, `finished`, `cut`, `errors`, `first_failure_seconds`, `last_failure_seconds` (due);
     - `longest_wait_seconds` (to the last answer), `stop_seconds` (until it had ended), `proof`;
-    - `unsettled` (sent in the last moment, not judged), `unsettled_failed`, `guards`, `examples`.
+    - `unsettled` (sent in the last moment, not judged), `unsettled_failed`, `broken` (where it is not kept) ["cut"], `guards`,
+      `examples`.
     """
 
     in_flight: int = bounds.IN_FLIGHT_AT_STOP
@@ -487,6 +488,7 @@ class InFlightFinishes:
             return Verdict.fail(
                 f"{len(cut)} of {plural(len(held), 'request')} in flight were cut when {done_to(stop)} ({classes})",
                 **evidence,
+                broken=["cut"],
             )
         if guards:
             return Verdict.inconclusive(guards[0], **evidence)

@@ -249,7 +249,7 @@ class BurstIsForgotten:
     instance in the stream `needs-database`.
 
     Evidence (seconds count from able again): `lost`, `burst` {class: errors meanwhile}, `able` [instances], `recover_seconds` (None: not
-    seen), `watched_seconds`, `asked`, `errors` (afterwards), `guards`, `examples`.
+    seen), `watched_seconds`, `asked`, `errors` (afterwards), `broken` (where it is not kept) ["not-recovered"], `guards`, `examples`.
     """
 
     within_seconds: float = bounds.BURST_SECONDS
@@ -302,6 +302,7 @@ class BurstIsForgotten:
                 f"({', '.join(f'{name} {count}' for name, count in error_classes(wrong).items())}; allowed "
                 f"{self.within_seconds:.0f} s)",
                 **evidence,
+                broken=["not-recovered"],
             )
         if guards or recovered is None:
             return Verdict.inconclusive(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from harness.checkers.guards import WaitedForCores, waited_for_cores
 from harness.model import Finding, Look
 
 __all__ = ["Case"]
@@ -165,6 +166,11 @@ class Case:
             for look in self.looks
             if look.what == "complaints" and look.value["scenario"] == self.finding.scenario
         )
+
+    @property
+    def waited(self) -> WaitedForCores | None:
+        """Who was given no core for the largest part of the scenario of this finding. None: nobody, or nobody could look."""
+        return waited_for_cores(look for look in self.looks if look.value.get("scenario") == self.finding.scenario)
 
     # -- what instances say of themselves ---------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from harness.checkers import bounds
 from harness.checkers.evidence import listed, milliseconds
+from harness.checkers.guards import MADE_BY_WAITING
 from harness.diagnosis.balancers import ways_of
 from harness.diagnosis.case import Case
 from harness.model import Cause, Confidence
@@ -51,8 +52,6 @@ _MUCH_LATE = 0.1
 """Share of requests sent late from which nothing on this machine can be taken to have had the time it needed."""
 _BY_WAITING = ("timeout", "unsent", "http-504")
 """Failures that come of waiting alone, whoever kept whom waiting."""
-_BY_TIMEOUTS = (*_BY_WAITING, "http-502", "http-503", "balancer-503", "refused", "reset", "closed", "truncated")
-"""Those, and what waiting becomes where a balancer, a pool or a health check has lost its patience before."""
 _KILLED = re.compile(r"exit code (-9|137)\b")
 
 
@@ -633,16 +632,21 @@ def _missing(case: Case, known: Mapping[str, Any]) -> list[str]:
 
 
 def cpu_starvation(case: Case) -> Cause | None:
-    """Requests fail while the harness itself did not get the processor when it was its turn: the nodes beside it did not
-    either. It is named beside whatever else fits, and never as certain: that a machine was busy excuses nobody."""
+    """Requests fail while those who serve stood ready and were given no core; or the harness itself was not, and then the nodes
+    beside it were not either. It is named beside whatever else fits, and never as certain: that a machine was busy excuses
+    nobody, unless it was so busy that there is no failure to find a cause for (`weakened`)."""
     checker = _failed_requests_alone(case)
     seen = case.evidence(checker)
     errors = seen.get("errors", {})
-    late, share = seen.get("late"), seen.get("late_share") or 0.0
+    late, share = seen.get("late") or 0, seen.get("late_share") or 0.0
     failed = sum(errors.values())
-    if not late or not failed or share <= bounds.LATE_SHARE:
+    waited_for = case.waited
+    if waited_for is not None and waited_for.share < bounds.WAITED_MUCH_SHARE:
+        waited_for = None
+    was_late = late and share > bounds.LATE_SHARE
+    if not failed or not (was_late or waited_for):
         return None
-    if sum(errors.get(name, 0) for name in _BY_TIMEOUTS) < _MOST * failed:
+    if sum(errors.get(name, 0) for name in MADE_BY_WAITING) < _MOST * failed:
         return None  # what else is said takes no time at all, or too much of it
     late_after = milliseconds(bounds.LATE_AFTER_SECONDS)
     against = []
@@ -651,10 +655,10 @@ def cpu_starvation(case: Case) -> Cause | None:
     waited = sum(errors.get(name, 0) for name in _BY_WAITING)
     if waited < _MOST * failed:
         against.append(f"{failed - waited} of {failed} failures are none that waiting makes ({_classes(errors)})")
-    evidence = [
-        f"{share:.0%} of the requests ({late}) were sent more than {late_after} late or not at all",
-        f"{failed} failed: {_classes(errors)}",
-    ]
+    evidence = [] if waited_for is None else [str(waited_for)]
+    if was_late:
+        evidence.append(f"{share:.0%} of the requests ({late}) were sent more than {late_after} late or not at all")
+    evidence.append(f"{failed} failed: {_classes(errors)}")
     if checker in _OF_ONE_INSTANCE:
         there, unknown = _tried_only_at(seen, seen["victim"])
         if there + unknown >= _MOST * failed:

@@ -965,6 +965,14 @@ class ContainerNode:
         used = seen.get("cpu_stats", {}).get("cpu_usage", {}).get("total_usage")
         return None if used is None else float(used) / 1e9
 
+    def pids(self) -> Sequence[int]:
+        """Only where the engine is on this very kernel, and lets us look."""
+        with suppress(NodeError, OSError):
+            pid = int(self._inspected()["State"]["Pid"])
+            if pid and self._known() in Path(f"/proc/{pid}/cgroup").read_text("ascii"):
+                return processes.tree(pid)
+        return ()
+
     def read_files(self, folder: str, *, most_bytes: int) -> dict[str, bytes]:
         """The plain files right in a folder of its container, by name; also of one that has ended.
 
@@ -1128,9 +1136,8 @@ class ContainerNode:
             text = self._run(("cat", *tables))[1]
         except NodeError:
             # An image without any program: from outside, where the engine is on this very kernel.
-            with suppress(NodeError, OSError):
-                pid = self._inspected()["State"]["Pid"]
-                if self._known() in Path(f"/proc/{pid}/cgroup").read_text("ascii"):
+            with suppress(OSError):
+                for pid in self.pids()[:1]:
                     text = "".join(Path(f"/proc/{pid}{table[5:]}").read_text("ascii") for table in tables)
         if not text:
             return None

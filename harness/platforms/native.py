@@ -16,7 +16,7 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGSTOP, Signals
@@ -497,7 +497,10 @@ class NativeNode:
 
     def cpu_seconds(self) -> float | None:
         """The processor time all its processes have used since its start; None where that cannot be seen."""
-        return processes.cpu_seconds(processes.tree(self._process.pid)) if self._process is not None else None
+        return processes.cpu_seconds(self.pids()) if self._process is not None else None
+
+    def pids(self) -> Sequence[int]:
+        return processes.tree(self._process.pid) if self._process is not None else ()
 
     def processes(self) -> Mapping[int, str]:
         """Its process and what that started itself: id to command line, or the title it gave itself."""

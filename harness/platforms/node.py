@@ -226,6 +226,9 @@ class Measurable(Protocol):
     def cpu_seconds(self) -> float | None:
         """The processor time it and all it started have used since its start; None where that cannot be seen."""
 
+    def pids(self) -> Sequence[int]:
+        """Its processes and all they started, by the ids this machine knows them by; none where they cannot be seen."""
+
 
 @runtime_checkable
 class Inspectable(Protocol):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from end_to_end import Harness, folders_left, nodes_running, on_the_engine
+from end_to_end import Harness, folders_left, nodes_running, on_the_engine, waited_for_cores
 
 from harness.waiting import wait_until
 
@@ -26,7 +26,11 @@ def test_two_runs_at_once_both_pass(harness: Harness, engine: Any, nothing_left:
         out, err = run.communicate(timeout=200)
         assert run.returncode == 0, out + err
         assert [each["status"] for each in json.loads(out)["promises"]] == ["pass"]
-    assert len([path for path in harness.reports.iterdir() if not path.is_symlink()]) == 2
+    results = [path for path in harness.reports.iterdir() if not path.is_symlink()]
+    assert len(results) == 2
+    for each in results:
+        [waited] = waited_for_cores(each).values()
+        assert set(waited) == {"nginx", "app-1", "app-2", "app-3"}
     assert on_the_engine(engine.client, harness.pids) == []
 
 

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
-from end_to_end import CHECKOUT, Harness
+from end_to_end import CHECKOUT, Harness, waited_for_cores
 
 from harness.promises import CATALOGUE
 
@@ -81,6 +81,9 @@ def test_a_stored_run_is_judged_again_and_holds_no_secret(harness: Harness, noth
         return {each["id"]: (each["status"], each["measured"]) for each in json.loads(text)["promises"]}
 
     assert verdicts(again.out) == verdicts(ended.out)
+    waited = waited_for_cores(results)
+    assert len(waited) >= len(promises), "it is looked at in each scenario"
+    assert {frozenset(each) for each in waited.values()} == {frozenset(("nginx", "app-1", "app-2", "app-3"))}
     files = [path for path in results.rglob("*") if path.is_file()]
     assert {"verdicts.json", "history.jsonl", "summary.md", "junit.xml", "index.html"} <= {path.name for path in files}
     assert {path.name for path in (results / "logs").iterdir()} >= {"postgres.log", "nginx.log", "app-1.log"}

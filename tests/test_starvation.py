@@ -1,0 +1,116 @@
+"""How long those who serve were given no core: by the kernel's own word, of the scenario alone, and only where it can be seen."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+
+import pytest
+
+from harness import processes
+from harness.starvation import Starvation
+from harness.waiting import wait_until
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how long a thread waited for a core")
+
+SPINS = "import os, sys; os.sched_setaffinity(0, {int(sys.argv[1])}); print(flush=True)\nwhile True: pass"
+
+
+THREADS = """
+import threading, time
+for _ in range(3):
+    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+print(flush=True)
+time.sleep(60)
+"""
+
+
+class Node:
+    """As much of one as is asked."""
+
+    def __init__(self, name: str, *pids: int) -> None:
+        self.name = name
+        self.own = pids
+
+    def pids(self) -> Sequence[int]:
+        return self.own
+
+    def cpu_seconds(self) -> float | None:
+        return None
+
+
+@pytest.fixture
+def two_on_one_core() -> Iterator[tuple[int, int]]:
+    """Two processes that want the same core all the time: each is kept waiting by the other."""
+    core = min(os.sched_getaffinity(0))
+    with ExitStack() as stack:
+        made = [
+            stack.enter_context(subprocess.Popen([sys.executable, "-c", SPINS, str(core)], stdout=subprocess.PIPE))
+            for _ in range(2)
+        ]
+        for each in made:
+            stack.callback(each.kill)
+            assert each.stdout is not None
+            each.stdout.readline()
+        first, second = made
+        yield first.pid, second.pid
+
+
+def waits(pid: int) -> float:
+    return sum((processes.waited_seconds([pid]) or {}).values())
+
+
+@linux
+def test_whoever_is_kept_waiting_is_seen_to_wait(two_on_one_core: tuple[int, int]) -> None:
+    """In the words of a look: by node, since the scenario began."""
+    first, second = two_on_one_core
+    wait_until(lambda: waits(first) > 0.05, within_seconds=30, because="both want one core")
+    starvation = Starvation(lambda: [Node("app-1", first), Node("nginx", os.getpid()), Node("app-9")])  # type: ignore[list-item]
+    before = waits(first)
+    starvation.begin()
+    begun = waits(first)
+    wait_until(lambda: waits(first) > begun + 0.1, within_seconds=30, because=f"{second} wants its core too")
+    look = starvation.about("kill")
+    after = waits(first)
+    assert look is not None
+    assert (look.what, look.value["scenario"], look.value["cores"]) == ("waited-for-cores", "kill", os.cpu_count())
+    assert sorted(look.value["waited_seconds"]) == ["app-1", "nginx"], "of app-9 nobody can tell"
+    assert 0.1 <= look.value["waited_seconds"]["app-1"] <= after - before + 0.001
+    assert look.value["waited_seconds"]["app-1"] <= look.value["seconds"] + 0.05
+    assert 0 < look.value["busy_share"] <= 1
+
+
+@linux
+def test_every_thread_is_asked() -> None:
+    """Also of a server that has many; those of a process that is gone are left out."""
+    with subprocess.Popen(
+        [sys.executable, "-c", THREADS],
+        stdout=subprocess.PIPE,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            assert len(processes.waited_seconds([process.pid]) or ()) == 4
+        finally:
+            process.kill()
+    assert processes.waited_seconds([process.pid]) is None
+
+
+def test_where_nobody_can_be_seen_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No node of this machine, or a kernel that does not tell: a verdict is then not weakened by it."""
+    assert Starvation(tuple).about("kill") is None
+    assert Starvation(lambda: [Node("app-1")]).about("kill") is None  # type: ignore[list-item]
+    monkeypatch.setattr(processes, "waited_seconds", lambda pids: None)
+    assert Starvation(lambda: [Node("app-1", os.getpid())]).about("kill") is None  # type: ignore[list-item]
+
+
+def test_a_thread_that_began_meanwhile_and_one_that_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first has waited since then only; of the other nothing is known any more."""
+    told = iter([{1: 5.0, 2: 7.0}, {1: 5.5, 3: 0.25}])
+    monkeypatch.setattr(processes, "waited_seconds", lambda pids: next(told))
+    look = Starvation(lambda: [Node("app-1", 1)]).about("kill")  # type: ignore[list-item]
+    assert look is not None
+    assert look.value["waited_seconds"] == {"app-1": 0.75}
