@@ -323,6 +323,16 @@ ALONE = [pair for pair in PAIRS if pair[0] == pair[1]]
 OUT = {"answer": Answer.LOGGED_OUT, "status": 303, "error": "logged-out"}
 
 
+def unregistered(of: History, *, outcome: Outcome = Outcome.UNKNOWN) -> History:
+    """The person of the first pair of two got the page to register, and this came of their answer."""
+    visitor = f"login{PAIRS.index(CROSSING[0])}"
+    steps = [
+        op(-0.2, kind="register", step=0, final=False, visitor=visitor, via="app-1", stream="arrive"),
+        posted(visitor, -0.1, "register", step=1, via="app-1", stream="arrive", outcome=outcome),
+    ]
+    return history([*steps, *of.operations])
+
+
 @pytest.mark.parametrize(
     ("checker", "record", "expected", "said"),
     [
@@ -349,6 +359,15 @@ OUT = {"answer": Answer.LOGGED_OUT, "status": 303, "error": "logged-out"}
         (LoginCrossesInstances(), ended(LOG_INS, "login", 2, CROSSING, **OUT), INCONCLUSIVE, "6 of 12 pairs"),
         (LoginCrossesInstances(), ended(LOG_INS, "login", 1, ALONE), INCONCLUSIVE, "6 of 12 pairs"),
         (LoginCrossesInstances(), EMPTY, INCONCLUSIVE, "0 of 0 pairs"),
+        # Who was not let register is nobody who could log in.
+        (LoginCrossesInstances(), unregistered(ended(LOG_INS, "login", 1, CROSSING[:1])), INCONCLUSIVE, "1 of 12"),
+        (LoginCrossesInstances(), unregistered(LOG_INS, outcome=Outcome.OK), PASS, "12 of 12"),
+        (
+            LoginCrossesInstances(),
+            unregistered(ended(LOG_INS, "login", 1, CROSSING[:1]), outcome=Outcome.OK),
+            FAIL,
+            "11 of 12",
+        ),
     ],
 )
 def test_what_one_instance_gave_is_good_for_another(

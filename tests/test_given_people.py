@@ -6,6 +6,7 @@ import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from difflib import SequenceMatcher
 from pathlib import Path
 from random import Random
 from urllib.parse import parse_qs
@@ -294,3 +295,16 @@ def test_people_of_a_load_run_begin_with_the_log_in(file: Path, tmp_path: Path) 
         "login /login",
         b"email=grace%40shop.example&password=everybodys-secret",
     )
+
+
+def test_a_password_is_not_like_the_rest_of_a_person() -> None:
+    """Who is made up is let register: an application may refuse a password that has too many letters of the address or the name."""
+    made = People(7).arrive(300)
+    assert len({each.person.password for each in made}) == len(made)
+    for each in made:
+        secret = each.person.password.lower()
+        for known in (each.person.email, each.person.name, each.person.email.partition("@")[0]):
+            assert SequenceMatcher(a=secret, b=known.lower()).quick_ratio() < 0.3
+        assert (len(secret), any(map(str.isdigit, secret)), secret.isalnum()) == (28, True, False)
+        assert not each.person.password.islower()
+        assert not each.person.password.isupper()

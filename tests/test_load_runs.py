@@ -339,9 +339,9 @@ def test_plain_locust_walks_the_journeys(plan: Path, tmp_path: Path) -> None:
     assert (failure.error, failure.name) == ("wrong-body", "write /broken")
     counted = Seconds.from_plain(json.loads((tmp_path / "seconds.json").read_text())).items()
     assert sum(each.good + each.failed for _, each in counted) == sum(row.requests for row in rows.values())
-    assert any(b"Pw-" in seen.body for seen in server.seen)
+    assert any(b"Pw7-" in seen.body for seen in server.seen)
     said = out + err + "".join(path.read_text() for path in tmp_path.iterdir() if path != plan)
-    assert "Pw-" not in said
+    assert "Pw7-" not in said
 
 
 @pytest.mark.parametrize("signed_by_whom_it_trusts", [True, False])

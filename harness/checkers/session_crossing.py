@@ -95,10 +95,12 @@ def _judged(history: History, kinds: Sequence[str], *, what: str, missing: str) 
 
 
 def _ends(history: History, kind: str) -> dict[tuple[str, str], Operation]:
-    """How each such journey ended, by who gave and who was given."""
+    """How each such journey ended, by who gave and who was given. Who could not even register is nobody to log in."""
+    registered = {op.visitor: op.outcome for op in sorted(history.of_kind("register"), key=lambda op: op.step)}
+    strangers = {person for person, outcome in registered.items() if outcome is not Outcome.OK}
     journeys: defaultdict[tuple[str, str], list[Operation]] = defaultdict(list)
     for op in history.of_kind(kind):
-        if op.stream.startswith(_FROM):
+        if op.stream.startswith(_FROM) and op.visitor not in strangers:
             journeys[op.stream.removeprefix(_FROM), op.visitor].append(op)
     ends = {}
     for (giver, _), steps in journeys.items():

@@ -24,7 +24,10 @@ _HOME = "@example.org"
 _HOME_BYTES = _HOME.encode()
 _LOCAL_LENGTH = 17
 _WRITE = "write"
-_PASSWORD = re.compile(r"Pw-[0-9a-f]{5,24}")
+_LETTERS = "HJKNQUWYZhjknquwyz"
+"""Of passwords: none that the address or the name of the same person has, since some applications refuse a password for having
+letters in common with those (Django's UserAttributeSimilarityValidator did with one in 1,800 people)."""
+_PASSWORD = re.compile(rf"Pw7-[{_LETTERS}]{{5,24}}")
 """Anybody's: all have one shape, and a page may name somebody else's. Also where it was cut."""
 _SHORTEST_SECRET = 8
 """Characters; what is shorter (a language, a flag, a number of things) opens nothing."""
@@ -182,7 +185,7 @@ class People:
         # Passwords satisfy the usual rules: length, both cases, a digit, a sign.
         return Person(
             email=f"v{random.getrandbits(64):016x}{_HOME}",
-            password=f"Pw-{random.getrandbits(96):024x}",
+            password=f"Pw7-{''.join(random.choices(_LETTERS, k=24))}",
             name=f"visitor{random.getrandbits(40):010x}",
         )
 

@@ -33,7 +33,7 @@ def standing(harness: Harness, *arguments: str, env: dict[str, str] | None = Non
 
 def passwords_in(folder: Path) -> list[str]:
     return [
-        str(path) for path in folder.rglob("*") if path.is_file() and re.search(rb"Pw-[0-9a-f]{24}", path.read_bytes())
+        str(path) for path in folder.rglob("*") if path.is_file() and re.search(rb"Pw7-[A-Za-z]{24}", path.read_bytes())
     ]
 
 
@@ -62,7 +62,7 @@ def test_a_setup_that_stands_is_loaded_by_two_workers(harness: Harness, nothing_
             seen = words_of_all_processes()
         out, err = loading.communicate(timeout=100)
         assert loading.returncode == 0, err
-        assert "Pw-" not in seen
+        assert "Pw7-" not in seen
         result = json.loads(out)
         folder = harness.reports / result["run"]
         assert up.poll() is None
