@@ -23,16 +23,17 @@ class _Seen(NamedTuple):
 
     at: float
     machine: tuple[float, float] | None
+    own: float | None
     waited: Mapping[str, Mapping[int, float]]
     """By node and thread."""
 
 
 class Starvation:
-    """What those who serve waited for a core since a scenario began."""
+    """What those who serve waited for a core since a scenario began, and who had the cores."""
 
-    def __init__(self, nodes: Callable[[], Iterable[Node]]) -> None:
-        """`nodes`: those there are now."""
-        self._nodes = nodes
+    def __init__(self, *, serving: Callable[[], Iterable[Node]], nodes: Callable[[], Iterable[Node]]) -> None:
+        """`serving`: whom requests go through, as they are now; `nodes`: all there are."""
+        self._serving, self._nodes = serving, nodes
         self._before = self._seen()
 
     def begin(self) -> None:
@@ -51,14 +52,13 @@ class Starvation:
         }
         if not waited:
             return None
-        busy = None
-        if before.machine is not None and now.machine is not None and now.machine[1] > before.machine[1]:
-            busy = (now.machine[0] - before.machine[0]) / (now.machine[1] - before.machine[1])
+        busy, others = _shares(before, now)
         value = {
             "scenario": scenario,
             "seconds": round(now.at - before.at, 3),
             "cores": os.cpu_count() or 1,
-            "busy_share": None if busy is None else round(busy, 4),
+            "busy_share": busy,
+            "others_share": others,
             # An id that is used again stands for a thread that has waited less than the one before.
             "waited_seconds": {node: round(max(0.0, seconds), 3) for node, seconds in sorted(waited.items())},
         }
@@ -67,6 +67,24 @@ class Starvation:
     def _seen(self) -> _Seen:
         nodes = [node for node in self._nodes() if isinstance(node, Measurable)]
         with ThreadPoolExecutor(max(1, len(nodes)), thread_name_prefix="starvation") as pool:
-            told = list(pool.map(lambda node: processes.waited_seconds(node.pids()), nodes))
-        waited = {node.name: threads for node, threads in zip(nodes, told, strict=True) if threads is not None}
-        return _Seen(clock.now(), processes.machine_cpu(), waited)
+            pids = dict(zip((node.name for node in nodes), pool.map(lambda node: node.pids(), nodes), strict=True))
+        told = {node.name: processes.waited_seconds(pids.get(node.name, ())) for node in self._serving()}
+        return _Seen(
+            at=clock.now(),
+            machine=processes.machine_cpu(),
+            # What runs in containers is nobody's child here; of all else, those that have ended are counted by their parents.
+            own=processes.cpu_seconds({*processes.tree(os.getpid()), *(pid for each in pids.values() for pid in each)}),
+            waited={name: threads for name, threads in told.items() if threads is not None},
+        )
+
+
+def _shares(before: _Seen, now: _Seen) -> tuple[float | None, float | None]:
+    """How much of the processor time of this machine was used meanwhile, and how much by others than the harness and the setup.
+
+    What a node used that was killed with children of its own is lost, and counts as others'.
+    """
+    if before.machine is None or now.machine is None or now.machine[1] <= before.machine[1]:
+        return None, None
+    busy, there_was = now.machine[0] - before.machine[0], now.machine[1] - before.machine[1]
+    own = None if before.own is None or now.own is None else max(0.0, now.own - before.own)
+    return round(busy / there_was, 4), None if own is None else round(max(0.0, busy - own) / there_was, 4)

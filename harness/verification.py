@@ -93,7 +93,7 @@ class Verification:
         self._node_seconds: dict[str, float] = {}
         self._listened: set[str] = set()
         self._complaints = Complaints(())
-        self._starvation = Starvation(tuple)
+        self._starvation = Starvation(serving=tuple, nodes=tuple)
         self._log: BalancerLog | None = None
         self._heard_at = 0.0
         self._known: tuple[Mapping[str, tuple[str, int]], Mapping[str, str]] = {}, {}
@@ -151,7 +151,7 @@ class Verification:
             self.cluster.recorder = self._write_down
             self._platform_facts = self.cluster.layout.facts
             self._complaints = Complaints(self.cluster.nodes)
-            self._starvation = Starvation(lambda: self.cluster.serving)
+            self._starvation = Starvation(serving=lambda: self.cluster.serving, nodes=lambda: self.cluster.nodes)
             self._log = BalancerLog.of(self.cluster, run=self.workspace.run_id)
             self.traffic = self._new_traffic()
             self.traffic.start()

@@ -154,12 +154,15 @@ def test_guards_never_fail() -> None:
             assert status_of(guard.check(record)) != FAIL
 
 
-def waiting(seconds: float, *, of: float = 10.0, busy: float | None = 1.0, node: str = "app-1") -> Look:
+def waiting(
+    seconds: float, *, of: float = 10.0, busy: float | None = 1.0, others: float | None = 0.6, node: str = "app-1"
+) -> Look:
     value = {
         "scenario": "s",
         "seconds": of,
         "cores": 2,
         "busy_share": busy,
+        "others_share": others,
         "waited_seconds": {"nginx": 0.1, node: seconds},
     }
     return Look(what="waited-for-cores", node="", at=9.0, status=None, value=value)
@@ -175,7 +178,10 @@ LATE_ANSWERS = Verdict.fail(
     [
         (LATE_ANSWERS, [waiting(4.0)], INCONCLUSIVE),
         (LATE_ANSWERS, [waiting(40.0, of=20.0)], INCONCLUSIVE),
-        (LATE_ANSWERS, [waiting(4.0, busy=None)], INCONCLUSIVE),
+        (LATE_ANSWERS, [waiting(4.0, others=0.34)], INCONCLUSIVE),
+        # An application that uses up the machine by itself is too slow for its traffic.
+        (LATE_ANSWERS, [waiting(4.0, others=0.33)], FAIL),
+        (LATE_ANSWERS, [waiting(4.0, busy=None, others=None)], FAIL),
         (Verdict.fail("slow", broken=["slowest-answer"]), [waiting(4.0)], INCONCLUSIVE),
         # The last look is the one that has seen all of it.
         (LATE_ANSWERS, [waiting(0.1, of=1.0), waiting(5.0)], INCONCLUSIVE),
@@ -202,8 +208,9 @@ def test_what_is_said_of_a_machine_that_was_too_busy() -> None:
     """Who waited, how long, and what had been seen; all that was found is kept."""
     told = weakened(LATE_ANSWERS, replace(BROKEN, looks=(waiting(17.8, of=23.2),)))
     why = (
-        "this machine was too busy to tell: app-1 stood ready and was given no core for 17.8 of 23.2 s "
-        "(2 cores, 100% busy)"
+        "this machine was too busy to tell: the threads of app-1 stood ready and were given no core for 17.8 s in 23.2 s "
+        "(2 cores, 100% busy, 60% for others)"
     )
     assert told.measured == f"{why}; 3 failed"
-    assert told.evidence == {**LATE_ANSWERS.evidence, "guards": [why, "thin"]}
+    waited = why.removeprefix("this machine was too busy to tell: ")
+    assert told.evidence == {**LATE_ANSWERS.evidence, "guards": [why, "thin"], "starved": waited}

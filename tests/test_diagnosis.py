@@ -918,6 +918,7 @@ def waited(seconds: float, *, scenario: str = "s") -> list[Look]:
         "seconds": 10.0,
         "cores": 2,
         "busy_share": 0.97,
+        "others_share": 0.4,
         "waited_seconds": {"app-1": seconds, "nginx": 0.2},
     }
     return [look("waited-for-cores", "", value=value, status=None)]
@@ -1008,7 +1009,7 @@ STARVED = [
         rollout(late=0, late_share=0.0, **TIMEOUTS, broken=["failed-requests"]),
         {"cpu-starvation": POSSIBLE},
         looks=waited(2.5),
-        told="app-1 stood ready and was given no core for 2.5 of 10.0 s (2 cores, 97% busy)",
+        told="the threads of app-1 stood ready and were given no core for 2.5 s in 10.0 s (2 cores, 97% busy, 40% for others)",
         against="100% of the requests were sent on time",
     ),
     Row("they waited a little", rollout(**TIMEOUTS, broken=["failed-requests"]), {}, looks=waited(1.9)),
@@ -2168,6 +2169,18 @@ def test_never_a_cause_without_evidence(rule: str) -> None:
 def test_only_what_was_seen_broken_has_a_cause(status: Status) -> None:
     """What is kept, not tested, or the harness's own failure, has none, whatever its evidence looks like."""
     assert not any(row.diagnosed(status).causes for row in ROWS)
+
+
+def test_what_could_not_be_told_for_want_of_cores_has_that_cause() -> None:
+    """And no other: what was seen of it is nobody's doing. A verdict that is inconclusive for another reason has none."""
+    told = "the threads of app-1 stood ready and were given no core for 9.0 s in 10.0 s (2 cores)"
+    row = Row("weakened", rollout(**TIMEOUTS, broken=["failed-requests"]), {})
+    [finding] = row.findings(Status.INCONCLUSIVE)
+    seen = {**finding.verdict.evidence["RolloutCostsNothing"], "starved": told}
+    weak = replace(finding, verdict=replace(finding.verdict, evidence={"RolloutCostsNothing": seen}))
+    ((cause,), ()) = (each.causes for each in diagnose([weak, finding], facts={}, looks=waited(9.0)))
+    assert (cause.id, cause.confidence, cause.evidence) == ("cpu-starvation", LIKELY, (told,))
+    assert "traffic.rate" in cause.remedy
 
 
 def test_the_surest_cause_is_first() -> None:

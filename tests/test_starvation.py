@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
@@ -59,6 +60,11 @@ def two_on_one_core() -> Iterator[tuple[int, int]]:
         yield first.pid, second.pid
 
 
+def seen(serving: list[Node], *others: Node) -> Starvation:
+    every: list[Any] = [*others, *serving]
+    return Starvation(serving=lambda: every[len(others) :], nodes=lambda: every)
+
+
 def waits(pid: int) -> float:
     return sum((processes.waited_seconds([pid]) or {}).values())
 
@@ -68,7 +74,7 @@ def test_whoever_is_kept_waiting_is_seen_to_wait(two_on_one_core: tuple[int, int
     """In the words of a look: by node, since the scenario began."""
     first, second = two_on_one_core
     wait_until(lambda: waits(first) > 0.05, within_seconds=30, because="both want one core")
-    starvation = Starvation(lambda: [Node("app-1", first), Node("nginx", os.getpid()), Node("app-9")])  # type: ignore[list-item]
+    starvation = seen([Node("app-1", first), Node("nginx", os.getpid()), Node("app-9")])
     before = waits(first)
     starvation.begin()
     begun = waits(first)
@@ -81,6 +87,7 @@ def test_whoever_is_kept_waiting_is_seen_to_wait(two_on_one_core: tuple[int, int
     assert 0.1 <= look.value["waited_seconds"]["app-1"] <= after - before + 0.001
     assert look.value["waited_seconds"]["app-1"] <= look.value["seconds"] + 0.05
     assert 0 < look.value["busy_share"] <= 1
+    assert 0 <= look.value["others_share"] <= look.value["busy_share"]
 
 
 @linux
@@ -101,16 +108,46 @@ def test_every_thread_is_asked() -> None:
 
 def test_where_nobody_can_be_seen_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """No node of this machine, or a kernel that does not tell: a verdict is then not weakened by it."""
-    assert Starvation(tuple).about("kill") is None
-    assert Starvation(lambda: [Node("app-1")]).about("kill") is None  # type: ignore[list-item]
+    assert seen([]).about("kill") is None
+    assert seen([Node("app-1")]).about("kill") is None
     monkeypatch.setattr(processes, "waited_seconds", lambda pids: None)
-    assert Starvation(lambda: [Node("app-1", os.getpid())]).about("kill") is None  # type: ignore[list-item]
+    assert seen([Node("app-1", os.getpid())]).about("kill") is None
 
 
 def test_a_thread_that_began_meanwhile_and_one_that_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first has waited since then only; of the other nothing is known any more."""
     told = iter([{1: 5.0, 2: 7.0}, {1: 5.5, 3: 0.25}])
     monkeypatch.setattr(processes, "waited_seconds", lambda pids: next(told))
-    look = Starvation(lambda: [Node("app-1", 1)]).about("kill")  # type: ignore[list-item]
+    look = seen([Node("app-1", 1)]).about("kill")
     assert look is not None
     assert look.value["waited_seconds"] == {"app-1": 0.75}
+
+
+@pytest.mark.parametrize(
+    ("machine", "own", "shares"),
+    [
+        ([(10.0, 100.0), (19.0, 110.0)], [3.0, 6.0], (0.9, 0.6)),
+        ([(10.0, 100.0), (19.0, 110.0)], [3.0, 12.0], (0.9, 0.0)),
+        # Who was seen to use less than before has ended; and hundredths do not add up.
+        ([(10.0, 100.0), (19.0, 110.0)], [3.0, 2.0], (0.9, 0.9)),
+        ([(10.0, 100.0), (19.0, 110.0)], [3.0, 12.1], (0.9, 0.0)),
+        ([(10.0, 100.0), (19.0, 110.0)], [3.0, None], (0.9, None)),
+        ([(10.0, 100.0), (10.0, 100.0)], [3.0, 3.0], (None, None)),
+        ([None, None], [3.0, 4.0], (None, None)),
+    ],
+)
+def test_who_had_the_cores(
+    monkeypatch: pytest.MonkeyPatch, machine: list[Any], own: list[Any], shares: tuple[float | None, float | None]
+) -> None:
+    """The machine's time, less what the harness, the nodes of this machine and those in containers used of it."""
+    asked: list[set[int]] = []
+    told_machine, told_own = iter(machine), iter(own)
+    monkeypatch.setattr(processes, "machine_cpu", lambda: next(told_machine))
+    monkeypatch.setattr(processes, "cpu_seconds", lambda pids: (asked.append(set(pids)), next(told_own))[1])
+    monkeypatch.setattr(processes, "tree", lambda pid: [pid, 7])
+    monkeypatch.setattr(processes, "waited_seconds", lambda pids: {1: 0.0})
+    look = seen([Node("app-1", 7, 8)], Node("postgres", 9)).about("kill")
+    assert look is not None
+    assert (look.value["busy_share"], look.value["others_share"]) == shares
+    assert asked == [{os.getpid(), 7, 8, 9}] * 2
+    assert list(look.value["waited_seconds"]) == ["app-1"]

@@ -572,6 +572,7 @@ class LateJoinerIsNotFlooded:
                 f"{node} was given more at {flooded} of {len(joined)} moments after it had joined: it had {most} requests in flight "
                 f"(allowed {most_allowed:.1f})",
                 **evidence,
+                broken=["flooded"],
             )
         if guards:
             return Verdict.inconclusive(guards[0], **evidence)

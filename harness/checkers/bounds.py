@@ -77,6 +77,7 @@ __all__ = [
     "NEW_ADDRESS_IN_WORDS",
     "NUMBERS_EACH",
     "ONCE_KEYS",
+    "OTHERS_SHARE",
     "OWN_PAGES",
     "PARTITION_IN_WORDS",
     "PROBES_PER_SECOND_AND_WORKER",
@@ -150,8 +151,13 @@ LATE_SHARE = 0.01
 
 WAITED_SHARE = 0.4
 """Part of a scenario that the balancer or an instance stood ready and was given no core, from which nothing can be concluded from
-requests that were answered late or not at all. Measured on two cores: 0.05 on a quiet machine, 0.13 with both cores kept
-busy, 0.1 beside another setup under traffic; 0.5 and more with eight busy programs beside it."""
+requests that were answered late or not at all, if others had the cores meanwhile. Measured on two cores: 0.05 on a quiet machine,
+0.13 with both cores kept busy, 0.1 beside another setup under traffic; 0.5 and more with eight busy programs beside it."""
+
+OTHERS_SHARE = 1 / 3
+"""Part of the processor time of this machine that others than the harness and the setup used, from which that was their doing. An
+application that uses up two cores itself has its own threads wait as much, on a machine that is otherwise quiet: it is too slow
+for the traffic, and nobody else's fault."""
 
 WAITED_MUCH_SHARE = 0.2
 """From this on it is worth a word."""

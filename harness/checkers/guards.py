@@ -19,6 +19,7 @@ from harness.model import History, Look, Operation, Pace, Status, Verdict
 
 __all__ = [
     "MADE_BY_WAITING",
+    "STARVED",
     "WAITED",
     "EnoughTraffic",
     "OnTime",
@@ -31,6 +32,9 @@ __all__ = [
 
 WAITED = "waited-for-cores"
 """The look that tells how long the balancer and each instance stood ready and were given no core in a scenario."""
+
+STARVED = "starved"
+"""Under which it stands in the evidence of a checker that nothing could be told for want of cores."""
 
 MADE_BY_WAITING = (
     "timeout",
@@ -54,6 +58,7 @@ _OF_TIME = frozenset(
         "down-though-back",
         "failed-requests",
         "failed-writes",
+        "flooded",
         "longest-gap",
         "not-moved",
         "not-reached",
@@ -246,16 +251,23 @@ class WaitedForCores:
     of_seconds: float
     cores: int
     busy_share: float | None
+    others_share: float | None
 
     @property
     def share(self) -> float:
         return self.seconds / self.of_seconds
 
+    @property
+    def by_others(self) -> bool:
+        """Whether others than the harness and the setup had the cores meanwhile."""
+        return self.others_share is not None and self.others_share >= bounds.OTHERS_SHARE
+
     def __str__(self) -> str:
         busy = "" if self.busy_share is None else f", {self.busy_share:.0%} busy"
+        others = "" if self.others_share is None else f", {self.others_share:.0%} for others"
         return (
-            f"{self.node} stood ready and was given no core for {self.seconds:.1f} of {self.of_seconds:.1f} s "
-            f"({plural(self.cores, 'core')}{busy})"
+            f"the threads of {self.node} stood ready and were given no core for {self.seconds:.1f} s in {self.of_seconds:.1f} s "
+            f"({plural(self.cores, 'core')}{busy}{others})"
         )
 
 
@@ -271,15 +283,19 @@ def waited_for_cores(looks: Iterable[Look]) -> WaitedForCores | None:
         of_seconds=float(told["seconds"]),
         cores=int(told["cores"]),
         busy_share=told["busy_share"],
+        others_share=told["others_share"],
     )
 
 
 def weakened(verdict: Verdict, history: History) -> Verdict:
-    """A failure of time alone is none that can be believed where those who serve were given no core for long.
+    """A failure of time alone is none that can be believed where those who serve were given no core for long, because others had
+    them.
 
     Neither a rig that was on time nor a machine whose load is not looked at says so: whoever sends requests needs little and
     is soon given it, whoever answers them waits behind what else runs. Asked of every checker alike: what it found `broken`
     must all be of a kind that waiting makes, and so must be the classes of its `errors`. Everything else stays a failure.
+
+    Evidence, besides what there was: `starved`, in words; the first of `guards`.
     """
     if verdict.status is not Status.FAIL:
         return verdict
@@ -287,8 +303,8 @@ def weakened(verdict: Verdict, history: History) -> Verdict:
     if not broken or not _OF_TIME.issuperset(broken) or not set(errors) <= set(MADE_BY_WAITING):
         return verdict
     waited = waited_for_cores(history.looks)
-    if waited is None or waited.share < bounds.WAITED_SHARE:
+    if waited is None or waited.share < bounds.WAITED_SHARE or not waited.by_others:
         return verdict
     told = f"this machine was too busy to tell: {waited}"
-    guards = [told, *verdict.evidence.get("guards", ())]
-    return Verdict.inconclusive(f"{told}; {verdict.measured}", **{**verdict.evidence, "guards": guards})
+    evidence = {**verdict.evidence, "guards": [told, *verdict.evidence.get("guards", ())], STARVED: str(waited)}
+    return Verdict.inconclusive(f"{told}; {verdict.measured}", **evidence)

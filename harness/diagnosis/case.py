@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from harness.checkers.guards import WaitedForCores, waited_for_cores
-from harness.model import Finding, Look
+from harness.checkers.guards import STARVED, WaitedForCores, waited_for_cores
+from harness.model import Finding, Look, Status
 
 __all__ = ["Case"]
 
@@ -171,6 +171,15 @@ class Case:
     def waited(self) -> WaitedForCores | None:
         """Who was given no core for the largest part of the scenario of this finding. None: nobody, or nobody could look."""
         return waited_for_cores(look for look in self.looks if look.value.get("scenario") == self.finding.scenario)
+
+    @cached_property
+    def untold(self) -> tuple[str, ...]:
+        """Why nothing could be told of this promise, where that is for want of cores (`weakened`); empty where it is not."""
+        if self.finding.verdict.status is not Status.INCONCLUSIVE:
+            return ()
+        # A verdict that no checker reached has evidence of another form.
+        told = [seen.get(STARVED) for seen in self.finding.verdict.evidence.values() if isinstance(seen, Mapping)]
+        return tuple(dict.fromkeys(str(each) for each in told if each is not None))
 
     # -- what instances say of themselves ---------------------------------------------------------------------
 

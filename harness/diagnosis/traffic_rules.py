@@ -7,7 +7,7 @@ the user's own setup file. Must not: conclude from the absence of a look that no
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.checkers import bounds
@@ -631,10 +631,24 @@ def _missing(case: Case, known: Mapping[str, Any]) -> list[str]:
 # -- the machine all of it runs on -----------------------------------------------------------------------------------
 
 
+def _too_busy(confidence: Confidence, evidence: Sequence[str], against: Sequence[str] = ()) -> Cause:
+    return Cause(
+        id="cpu-starvation",
+        sentence="this machine had too little processor time for the traffic and the setup together",
+        confidence=confidence,
+        evidence=tuple(evidence),
+        against=tuple(against),
+        remedy="lower traffic.rate, end what else runs on this machine, or take one with more cores; then judge again",
+        guide="Testing Your Distributed Setup",
+    )
+
+
 def cpu_starvation(case: Case) -> Cause | None:
     """Requests fail while those who serve stood ready and were given no core; or the harness itself was not, and then the nodes
     beside it were not either. It is named beside whatever else fits, and never as certain: that a machine was busy excuses
     nobody, unless it was so busy that there is no failure to find a cause for (`weakened`)."""
+    if case.untold:
+        return _too_busy(Confidence.LIKELY, case.untold)
     checker = _failed_requests_alone(case)
     seen = case.evidence(checker)
     errors = seen.get("errors", {})
@@ -665,15 +679,7 @@ def cpu_starvation(case: Case) -> Cause | None:
             against.append(f"they were tried at {seen['victim']} alone, and a busy machine spares nobody")
         else:
             evidence.append(f"{failed - there - unknown} of them had been tried at others than {seen['victim']}")
-    return Cause(
-        id="cpu-starvation",
-        sentence="this machine had too little processor time for the traffic and the setup together",
-        confidence=Confidence.POSSIBLE if against else Confidence.LIKELY,
-        evidence=tuple(evidence),
-        against=tuple(against),
-        remedy="lower traffic.rate, end what else runs on this machine, or take one with more cores; then judge again",
-        guide="Testing Your Distributed Setup",
-    )
+    return _too_busy(Confidence.POSSIBLE if against else Confidence.LIKELY, evidence, against)
 
 
 _OF_ONE_INSTANCE = ("RequestsSurviveLoss", "VictimRejoins")
