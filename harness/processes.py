@@ -20,6 +20,7 @@ __all__ = [
     "Process",
     "ancestors",
     "boot_id",
+    "cpu_of_everybody",
     "cpu_seconds",
     "environment_of",
     "family",
@@ -321,13 +322,25 @@ def cpu_seconds(pids: Iterable[int]) -> float | None:
     """
     if not _has_proc():
         return None
-    ticks = 0
-    for pid in pids:
-        data = _read(_PROC / str(pid) / "stat", 4096)
-        fields = data[data.rfind(b")") + 2 :].split()
-        # utime, stime, cutime, cstime of proc(5).
-        ticks += sum(int(field) for field in fields[11:15])
-    return ticks / os.sysconf("SC_CLK_TCK")
+    return sum(seconds for _, seconds in map(_used, pids))
+
+
+def cpu_of_everybody() -> dict[tuple[int, int], float] | None:
+    """The same of every process that can be seen: in seconds, by id and start, since ids are used again."""
+    if not _has_proc():
+        return None
+    pids = (int(name) for name in os.listdir(_PROC) if name.isdecimal())  # noqa: PTH208 - names are all that is wanted
+    return {(pid, started): seconds for pid, (started, seconds) in ((pid, _used(pid)) for pid in pids)}
+
+
+def _used(pid: int) -> tuple[int, float]:
+    """When it was started, and the processor time it has used since; zeros where it is gone."""
+    data = _read(_PROC / str(pid) / "stat", 4096)
+    fields = data[data.rfind(b")") + 2 :].split()
+    if len(fields) < 20:
+        return 0, 0.0
+    # utime, stime, cutime, cstime of proc(5).
+    return int(fields[19]), sum(int(field) for field in fields[11:15]) / os.sysconf("SC_CLK_TCK")
 
 
 def waited_seconds(pids: Iterable[int]) -> dict[int, float] | None:

@@ -6,7 +6,7 @@ Must not: judge, or fail a run because something cannot be seen.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -18,12 +18,18 @@ from harness.platforms import Measurable, Node
 __all__ = ["Starvation"]
 
 
+_FIRST = 1
+"""The id of whoever is everybody's parent in the end."""
+
+
 class _Seen(NamedTuple):
     """Everything until one moment."""
 
     at: float
     machine: tuple[float, float] | None
-    own: float | None
+    used: Mapping[tuple[int, int], float]
+    """By every process that can be seen."""
+    ours: Set[int]
     waited: Mapping[str, Mapping[int, float]]
     """By node and thread."""
 
@@ -72,8 +78,9 @@ class Starvation:
         return _Seen(
             at=clock.now(),
             machine=processes.machine_cpu(),
-            # What runs in containers is nobody's child here; of all else, those that have ended are counted by their parents.
-            own=processes.cpu_seconds({*processes.tree(os.getpid()), *(pid for each in pids.values() for pid in each)}),
+            used=processes.cpu_of_everybody() or {},
+            # What runs in containers is nobody's child here.
+            ours={*processes.tree(os.getpid()), *(pid for each in pids.values() for pid in each)},
             waited={name: threads for name, threads in told.items() if threads is not None},
         )
 
@@ -81,10 +88,17 @@ class Starvation:
 def _shares(before: _Seen, now: _Seen) -> tuple[float | None, float | None]:
     """How much of the processor time of this machine was used meanwhile, and how much by others than the harness and the setup.
 
-    What a node used that was killed with children of its own is lost, and counts as others'.
+    Others are processes that are seen, and still there: it is never too much. What children had used before is told of a process
+    that collects them meanwhile, but that is not more than all that was used; and not of the first of all processes, who collects
+    what nobody else does: an engine's containers, too.
     """
     if before.machine is None or now.machine is None or now.machine[1] <= before.machine[1]:
         return None, None
-    busy, there_was = now.machine[0] - before.machine[0], now.machine[1] - before.machine[1]
-    own = None if before.own is None or now.own is None else max(0.0, now.own - before.own)
-    return round(busy / there_was, 4), None if own is None else round(max(0.0, busy - own) / there_was, 4)
+    there_was = now.machine[1] - before.machine[1]
+    busy = (now.machine[0] - before.machine[0]) / there_was
+    others = sum(
+        seconds - before.used.get(process, 0.0)
+        for process, seconds in now.used.items()
+        if process[0] not in {*now.ours, _FIRST}
+    )
+    return round(busy, 4), round(min(busy, others / there_was), 4)

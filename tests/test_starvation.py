@@ -123,31 +123,55 @@ def test_a_thread_that_began_meanwhile_and_one_that_ended(monkeypatch: pytest.Mo
     assert look.value["waited_seconds"] == {"app-1": 0.75}
 
 
+MINE = (os.getpid(), 1)
+
+
 @pytest.mark.parametrize(
-    ("machine", "own", "shares"),
+    ("used", "shares"),
     [
-        ([(10.0, 100.0), (19.0, 110.0)], [3.0, 6.0], (0.9, 0.6)),
-        ([(10.0, 100.0), (19.0, 110.0)], [3.0, 12.0], (0.9, 0.0)),
-        # Who was seen to use less than before has ended; and hundredths do not add up.
-        ([(10.0, 100.0), (19.0, 110.0)], [3.0, 2.0], (0.9, 0.9)),
-        ([(10.0, 100.0), (19.0, 110.0)], [3.0, 12.1], (0.9, 0.0)),
-        ([(10.0, 100.0), (19.0, 110.0)], [3.0, None], (0.9, None)),
-        ([(10.0, 100.0), (10.0, 100.0)], [3.0, 3.0], (None, None)),
-        ([None, None], [3.0, 4.0], (None, None)),
+        ([{(50, 1): 2.0, MINE: 1.0}, {(50, 1): 8.0, MINE: 4.0}], (0.9, 0.6)),
+        # What began meanwhile has used all it has used meanwhile; an id that is used again is another's.
+        ([{(50, 1): 2.0}, {(50, 2): 3.0, (51, 2): 1.0}], (0.9, 0.4)),
+        # Of who has ended nothing is known; the harness, the nodes and those in containers are no others.
+        ([{(50, 1): 2.0, (9, 1): 0.0}, {(7, 1): 1.0, (8, 1): 1.0, (9, 1): 1.0, MINE: 9.0}], (0.9, 0.0)),
+        # The first of all collects whoever nobody else does.
+        ([{(1, 1): 0.0}, {(1, 1): 60.0}], (0.9, 0.0)),
+        # Who collects a child is told all it ever used.
+        ([{(50, 1): 0.0}, {(50, 1): 60.0}], (0.9, 0.9)),
     ],
 )
 def test_who_had_the_cores(
-    monkeypatch: pytest.MonkeyPatch, machine: list[Any], own: list[Any], shares: tuple[float | None, float | None]
+    monkeypatch: pytest.MonkeyPatch, used: list[Any], shares: tuple[float | None, float | None]
 ) -> None:
-    """The machine's time, less what the harness, the nodes of this machine and those in containers used of it."""
-    asked: list[set[int]] = []
-    told_machine, told_own = iter(machine), iter(own)
+    """Others than the harness, the nodes of this machine, and those in containers."""
+    told_machine, told_used = iter([(10.0, 100.0), (19.0, 110.0)]), iter(used)
     monkeypatch.setattr(processes, "machine_cpu", lambda: next(told_machine))
-    monkeypatch.setattr(processes, "cpu_seconds", lambda pids: (asked.append(set(pids)), next(told_own))[1])
+    monkeypatch.setattr(processes, "cpu_of_everybody", lambda: next(told_used))
     monkeypatch.setattr(processes, "tree", lambda pid: [pid, 7])
     monkeypatch.setattr(processes, "waited_seconds", lambda pids: {1: 0.0})
     look = seen([Node("app-1", 7, 8)], Node("postgres", 9)).about("kill")
     assert look is not None
     assert (look.value["busy_share"], look.value["others_share"]) == shares
-    assert asked == [{os.getpid(), 7, 8, 9}] * 2
     assert list(look.value["waited_seconds"]) == ["app-1"]
+
+
+@pytest.mark.parametrize("machine", [[None, None], [(1.0, 9.0), (1.0, 9.0)]])
+def test_a_machine_that_does_not_tell(monkeypatch: pytest.MonkeyPatch, machine: list[Any]) -> None:
+    """Who waited is told, and not who had the cores: nothing is excused by it."""
+    told = iter(machine)
+    monkeypatch.setattr(processes, "machine_cpu", lambda: next(told))
+    monkeypatch.setattr(processes, "waited_seconds", lambda pids: {1: 0.0})
+    look = seen([Node("app-1", os.getpid())]).about("kill")
+    assert look is not None
+    assert (look.value["busy_share"], look.value["others_share"]) == (None, None)
+
+
+@linux
+def test_everybody_is_seen() -> None:
+    """By id and start, as `look` tells them."""
+    mine = processes.look(os.getpid())
+    everybody = processes.cpu_of_everybody()
+    assert mine is not None
+    assert everybody is not None
+    assert everybody[mine.pid, mine.started] > 0
+    assert len(everybody) > 1
