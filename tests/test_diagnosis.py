@@ -1012,6 +1012,18 @@ STARVED = [
         told="the threads of app-1 stood ready and were given no core for 2.5 s in 10.0 s (2 cores, 97% busy, 40% for others)",
         against="100% of the requests were sent on time",
     ),
+    Row(
+        "and nobody was answered for a while",
+        rollout(late=0, late_share=0.0, **TIMEOUTS, broken=["failed-requests", "longest-gap"]),
+        {"cpu-starvation": POSSIBLE},
+        looks=waited(2.5),
+    ),
+    Row(
+        "people were logged out as well",
+        rollout(late=0, late_share=0.0, **TIMEOUTS, broken=["failed-requests", "session-lost"]),
+        {},
+        looks=waited(2.5),
+    ),
     Row("they waited a little", rollout(**TIMEOUTS, broken=["failed-requests"]), {}, looks=waited(1.9)),
     Row("in another scenario", rollout(**TIMEOUTS, broken=["failed-requests"]), {}, looks=waited(2.5, scenario="t")),
     Row(

@@ -19,6 +19,7 @@ from harness.model import History, Look, Operation, Pace, Status, Verdict
 
 __all__ = [
     "MADE_BY_WAITING",
+    "OF_TIME",
     "STARVED",
     "WAITED",
     "EnoughTraffic",
@@ -50,7 +51,7 @@ MADE_BY_WAITING = (
 )
 """Classes of failures that waiting alone can make: by itself, or where a balancer, a pool or a health check lost its patience."""
 
-_OF_TIME = frozenset(
+OF_TIME = frozenset(
     {
         "cut",
         "detection",
@@ -300,7 +301,7 @@ def weakened(verdict: Verdict, history: History) -> Verdict:
     if verdict.status is not Status.FAIL:
         return verdict
     broken, errors = verdict.evidence.get("broken"), verdict.evidence.get("errors", {})
-    if not broken or not _OF_TIME.issuperset(broken) or not set(errors) <= set(MADE_BY_WAITING):
+    if not broken or not OF_TIME.issuperset(broken) or not set(errors) <= set(MADE_BY_WAITING):
         return verdict
     waited = waited_for_cores(history.looks)
     if waited is None or waited.share < bounds.WAITED_SHARE or not waited.by_others:

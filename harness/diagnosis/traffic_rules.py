@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.checkers import bounds
 from harness.checkers.evidence import listed, milliseconds
-from harness.checkers.guards import MADE_BY_WAITING
+from harness.checkers.guards import MADE_BY_WAITING, OF_TIME
 from harness.diagnosis.balancers import ways_of
 from harness.diagnosis.case import Case
 from harness.model import Cause, Confidence
@@ -649,14 +649,15 @@ def cpu_starvation(case: Case) -> Cause | None:
     nobody, unless it was so busy that there is no failure to find a cause for (`weakened`)."""
     if case.untold:
         return _too_busy(Confidence.LIKELY, case.untold)
-    checker = _failed_requests_alone(case)
+    waited_for = case.waited
+    if waited_for is not None and waited_for.share < bounds.WAITED_MUCH_SHARE:
+        waited_for = None
+    # Who sends late makes gaps and slow answers of his own, which are not held against anybody.
+    checker = _broken_alone(case, OF_TIME if waited_for else _FAILED)
     seen = case.evidence(checker)
     errors = seen.get("errors", {})
     late, share = seen.get("late") or 0, seen.get("late_share") or 0.0
     failed = sum(errors.values())
-    waited_for = case.waited
-    if waited_for is not None and waited_for.share < bounds.WAITED_MUCH_SHARE:
-        waited_for = None
     was_late = late and share > bounds.LATE_SHARE
     if not failed or not (was_late or waited_for):
         return None
@@ -683,14 +684,15 @@ def cpu_starvation(case: Case) -> Cause | None:
 
 
 _OF_ONE_INSTANCE = ("RequestsSurviveLoss", "VictimRejoins")
+_FAILED = frozenset({"failed-requests", "failed-writes"})
 _OF_REQUESTS = ("RequestsSurviveLoss", "RolloutCostsNothing", "ScalingCostsNothing", "BadVersionIsTakenBack")
 
 
-def _failed_requests_alone(case: Case) -> str:
-    """The checker for which failed requests are all that is wrong with the setup; empty where more is."""
+def _broken_alone(case: Case, kinds: frozenset[str]) -> str:
+    """The checker for which nothing else is wrong with the setup; empty where more is."""
     for checker in _OF_REQUESTS:
         if broken := case.evidence(checker).get("broken"):
-            return checker if set(broken) <= {"failed-requests", "failed-writes"} else ""
+            return checker if kinds.issuperset(broken) else ""
     return "VictimRejoins"
 
 
