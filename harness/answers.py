@@ -31,6 +31,7 @@ __all__ = [
     "bounded_reader",
     "connection_to",
     "lift_bounds",
+    "netloc",
     "object_in",
     "read_page",
 ]
@@ -51,6 +52,13 @@ _DEEPEST = 20
 _LARGEST = 2**63
 """No number of a record is larger: what is read back by other programs has 64 bits."""
 _UNENCODED = "".join(map(chr, range(0x21, 0x7F)))
+
+
+def netloc(host: str, port: int, *, usual: int | None = None) -> str:
+    """Host and port as in an address and in the header Host: an address of IPv6 in brackets (RFC 3986, 3.2.2), and no port where
+    that goes without saying (`usual`; RFC 9110, 7.2), as browsers do."""
+    called = f"[{host}]" if ":" in host else host
+    return called if port == usual else f"{called}:{port}"
 
 
 class BrokenAnswerError(HTTPException):

@@ -18,7 +18,7 @@ from websockets.frames import CloseCode
 from websockets.sync.client import ClientConnection, connect
 
 from harness import clock
-from harness.answers import connection_to, lift_bounds
+from harness.answers import connection_to, lift_bounds, netloc
 from harness.errors import NothingTested
 
 __all__ = ["EventListener", "Listener"]
@@ -35,14 +35,13 @@ class Listener:
 
     def __init__(self, at: tuple[str, int], path: str, *, headers: Mapping[str, str] | None = None) -> None:
         """Connect, with these headers. Raises NothingTested: nobody answers there as a WebSocket does."""
-        host, port = at
         self._stack = ExitStack()
         wire: socket.socket | None = None
         try:
             wire = socket.create_connection(at, timeout=_CONNECT_SECONDS)
             self._connection: ClientConnection = self._stack.enter_context(
                 connect(
-                    f"ws://{host}:{port}{path}",
+                    f"ws://{netloc(*at)}{path}",
                     # With a socket of ours it follows no redirect: that would be somebody else's answer.
                     sock=wire,
                     open_timeout=_CONNECT_SECONDS,
@@ -58,7 +57,7 @@ class Listener:
             if wire is not None:
                 wire.close()
             raise NothingTested(
-                f"nobody could connect to the WebSocket {path} at {host}:{port}: {problem}"
+                f"nobody could connect to the WebSocket {path} at {netloc(*at)}: {problem}"
             ) from problem
         self._heard: list[str] = []
         self.ended_at: float | None = None
@@ -115,8 +114,7 @@ class EventListener:
 
     def __init__(self, at: tuple[str, int], path: str, *, headers: Mapping[str, str] | None = None) -> None:
         """Ask for it, with these headers. Raises NothingTested: nobody answers there with events."""
-        host, port = at
-        self._connection = connection_to(host, port, within_seconds=_CONNECT_SECONDS)
+        self._connection = connection_to(*at, within_seconds=_CONNECT_SECONDS)
         self.ended_at: float | None = None
         """When the answer was over, on the clock of the history; None while it is not."""
         try:
@@ -126,12 +124,12 @@ class EventListener:
             self._answer = self._connection.getresponse()
         except (OSError, HTTPException) as problem:
             self._connection.close()
-            raise NothingTested(f"no server-sent events came from {path} at {host}:{port}: {problem}") from problem
+            raise NothingTested(f"no server-sent events came from {path} at {netloc(*at)}: {problem}") from problem
         kind = self._answer.headers.get_content_type()
         if self._answer.status >= 300 or kind != "text/event-stream":
             self._connection.close()
             raise NothingTested(
-                f"no server-sent events came from {path} at {host}:{port}: status {self._answer.status}, {kind}"
+                f"no server-sent events came from {path} at {netloc(*at)}: status {self._answer.status}, {kind}"
             )
         lift_bounds(self._answer)
         self._reader = threading.Thread(target=self._listen, name="event-listener", daemon=True)

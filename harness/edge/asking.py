@@ -145,15 +145,14 @@ def speak_http2(at: tuple[str, int], path: str, *, authority: Path) -> Reply:
 
     The status is told where it is one of the common ones; else 0: some answer. Never raises for what the other side does.
     """
-    host, port = at
     try:
         with (
             socket.create_connection(at, timeout=PATIENCE_SECONDS) as connection,
-            _client(None, ("h2",), authority).wrap_socket(connection, server_hostname=host) as secured,
+            _client(None, ("h2",), authority).wrap_socket(connection, server_hostname=at[0]) as secured,
         ):
             if secured.selected_alpn_protocol() != "h2":
                 return Reply(None, error="h2 was not agreed on")
-            block = b"\x82\x87" + _literal(4, path.encode()) + _literal(1, f"{host}:{port}".encode())
+            block = b"\x82\x87" + _literal(4, path.encode()) + _literal(1, answers.netloc(*at).encode())
             secured.sendall(_PREFACE + _frame(_SETTINGS, 0, 0) + _frame(_HEADERS, _END_STREAM | _END_HEADERS, 1, block))
             limit = _FRAMES_AT_MOST * (_FRAME_HEAD_BYTES + _FRAME_LIMIT)
             with answers.bounded_reader(secured, within_seconds=PATIENCE_SECONDS, most_bytes=limit) as incoming:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from harness import clock
-from harness.answers import object_in
+from harness.answers import netloc, object_in
 from harness.cluster import Cluster
 from harness.edge.asking import VERSIONS, Reply, ask, can_offer, shake_hands, speak_http2
 from harness.errors import HarnessError, NothingTested
@@ -62,8 +62,7 @@ class Edge:
         }
         self._http = cluster.layout.balancer.host, cluster.layout.balancer.port
         self._https = cluster.layout.entrance
-        host, port = self._https
-        self._called = host if port == _USUAL_PORT else f"{host}:{port}"
+        self._called = netloc(*self._https, usual=_USUAL_PORT)
 
     def look_at_redirects(self) -> None:
         """Ask over http, with and without a body, and see where one is sent."""

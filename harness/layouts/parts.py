@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from harness.answers import netloc
 from harness.certificates import make_certificates
 from harness.errors import BadInput, NodeError
 from harness.platforms import Hangable, Killable, Node, Orchestrator, ReplicatedSpec, Spec, Stoppable
@@ -149,8 +150,7 @@ class Instance:
 
     @property
     def address(self) -> str:
-        host, port = self.target
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return netloc(*self.target)
 
 
 @dataclass(frozen=True, eq=False)

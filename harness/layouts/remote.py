@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from harness.answers import ask
+from harness.answers import ask, netloc
 from harness.certificates import believed_here, make_certificates
 from harness.errors import BadInput, NodeError
 from harness.layouts.choice import Choice
@@ -246,7 +246,7 @@ def _instance(setup: Setup, name: str, number: int, *, workspace: Workspace) -> 
         )
 
     first, second = spec(), spec()
-    known = [name, *declared.seen_as, *([f"{site.host}:{site.port}"] if site is not None else [])]
+    known = [name, *declared.seen_as, *([netloc(site.host, site.port)] if site is not None else [])]
     return Instance(
         name,
         RemoteNode(first, next_spec=second, workspace=workspace),
@@ -334,7 +334,7 @@ def _must_answer(site: _Site, authority: Path | None) -> None:
     problem = _answers(site, authority)
     if problem:
         raise BadInput(
-            f"nobody answers at {site.scheme}://{site.host}:{site.port} ({problem}): start the site, or correct "
+            f"nobody answers at {site.scheme}://{netloc(site.host, site.port)} ({problem}): start the site, or correct "
             "remote.balancer" + (", or name who signed for it, remote.authority" if "certificate" in problem else "")
         )
 

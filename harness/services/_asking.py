@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.client import HTTPException
 
-from harness.answers import ask
+from harness.answers import ask, netloc
 from harness.journeys import Match, Reply, Take, compile_match, matches
 from harness.setup import Setup
 
@@ -66,7 +66,7 @@ def answers_well(host: str, port: int, path: str, *, called: str | None = None, 
             path,
             at=(host, port),
             within_seconds=ASK_TIMEOUT_SECONDS,
-            headers={**manner.headers, "Host": called or f"{host}:{port}"},
+            headers={**manner.headers, "Host": called or netloc(host, port)},
             reads_body=manner.healthy is not None,
         )
     except (OSError, HTTPException):

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 import harness
+from harness.answers import netloc
 from harness.errors import NothingTested, TrafficError
 from harness.journeys import Journey, Take
 from harness.model import Answer, Connection, Outcome
@@ -508,15 +509,12 @@ class Traffic:
 
 
 def _resolved(targets: Mapping[str, tuple[str, int]], *, secure: Collection[str]) -> dict[str, tuple[int, Any, str]]:
-    """Addresses that need no look-up: the traffic process never waits for a name server. With each how it is called in Host:
-    without a port that goes without saying (RFC 9110, 7.2), as browsers do."""
+    """Addresses that need no look-up: the traffic process never waits for a name server. With each how it is called in Host."""
     resolved = {}
     for via, (host, port) in targets.items():
         try:
             family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         except OSError as error:
             raise TrafficError(f"the target {via} has no address: {host}: {error}") from error
-        called = f"[{host}]" if ":" in host else host
-        usual = 443 if via in secure else 80
-        resolved[via] = (int(family), address, called if port == usual else f"{called}:{port}")
+        resolved[via] = (int(family), address, netloc(host, port, usual=443 if via in secure else 80))
     return resolved
