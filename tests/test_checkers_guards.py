@@ -155,15 +155,22 @@ def test_guards_never_fail() -> None:
 
 
 def waiting(
-    seconds: float, *, of: float = 10.0, busy: float | None = 1.0, others: float | None = 0.6, node: str = "app-1"
+    seconds: float,
+    *,
+    of: float = 10.0,
+    busy: float | None = 1.0,
+    others: float | None = 0.6,
+    node: str = "app-1",
+    second: bool = True,
 ) -> Look:
+    """Two waited, the second of them so long."""
     value = {
         "scenario": "s",
         "seconds": of,
         "cores": 2,
         "busy_share": busy,
         "others_share": others,
-        "waited_seconds": {"nginx": 0.1, node: seconds},
+        "waited_seconds": {"nginx": 0.1, "app-2": seconds, node: seconds + 1.0, **({} if second else {"app-2": 0.2})},
     }
     return Look(what="waited-for-cores", node="", at=9.0, status=None, value=value)
 
@@ -176,7 +183,12 @@ LATE_ANSWERS = Verdict.fail(
 @pytest.mark.parametrize(
     ("verdict", "looks", "expected"),
     [
-        (LATE_ANSWERS, [waiting(4.0)], INCONCLUSIVE),
+        (LATE_ANSWERS, [waiting(3.0)], INCONCLUSIVE),
+        (LATE_ANSWERS, [waiting(2.9)], FAIL),
+        # The kernel of a machine that was paused tells of one who waited, and of cores that were idle.
+        (LATE_ANSWERS, [waiting(8.0, second=False)], FAIL),
+        (LATE_ANSWERS, [waiting(8.0, busy=0.89)], FAIL),
+        (LATE_ANSWERS, [waiting(8.0, busy=0.9)], INCONCLUSIVE),
         (LATE_ANSWERS, [waiting(40.0, of=20.0)], INCONCLUSIVE),
         (LATE_ANSWERS, [waiting(4.0, others=0.34)], INCONCLUSIVE),
         # An application that uses up the machine by itself is too slow for its traffic.
@@ -186,7 +198,6 @@ LATE_ANSWERS = Verdict.fail(
         # The last look is the one that has seen all of it.
         (LATE_ANSWERS, [waiting(0.1, of=1.0), waiting(5.0)], INCONCLUSIVE),
         (LATE_ANSWERS, [waiting(0.9, of=1.0), waiting(1.0)], FAIL),
-        (LATE_ANSWERS, [waiting(3.9)], FAIL),
         (LATE_ANSWERS, [], FAIL),
         (LATE_ANSWERS, [waiting(0.0, of=0.0)], FAIL),
         # Nothing of this is made by waiting, or not all of it.
@@ -206,10 +217,10 @@ def test_a_failure_of_time_alone(verdict: Verdict, looks: list[Look], expected: 
 
 def test_what_is_said_of_a_machine_that_was_too_busy() -> None:
     """Who waited, how long, and what had been seen; all that was found is kept."""
-    told = weakened(LATE_ANSWERS, replace(BROKEN, looks=(waiting(17.8, of=23.2),)))
+    told = weakened(LATE_ANSWERS, replace(BROKEN, looks=(waiting(16.8, of=23.2),)))
     why = (
-        "this machine was too busy to tell: the threads of app-1 stood ready and were given no core for 17.8 s in 23.2 s "
-        "(2 cores, 100% busy, 60% for others)"
+        "this machine was too busy to tell: the threads of app-1 and app-2 stood ready and were given no core for 17.8 and "
+        "16.8 s in 23.2 s (2 cores, 100% busy, 60% for others)"
     )
     assert told.measured == f"{why}; 3 failed"
     waited = why.removeprefix("this machine was too busy to tell: ")

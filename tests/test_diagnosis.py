@@ -919,7 +919,7 @@ def waited(seconds: float, *, scenario: str = "s") -> list[Look]:
         "cores": 2,
         "busy_share": 0.97,
         "others_share": 0.4,
-        "waited_seconds": {"app-1": seconds, "nginx": 0.2},
+        "waited_seconds": {"app-1": seconds, "app-2": seconds, "nginx": 0.2},
     }
     return [look("waited-for-cores", "", value=value, status=None)]
 
@@ -1009,7 +1009,7 @@ STARVED = [
         rollout(late=0, late_share=0.0, **TIMEOUTS, broken=["failed-requests"]),
         {"cpu-starvation": POSSIBLE},
         looks=waited(2.5),
-        told="the threads of app-1 stood ready and were given no core for 2.5 s in 10.0 s (2 cores, 97% busy, 40% for others)",
+        told="the threads of app-1 and app-2 stood ready and were given no core for 2.5 and 2.5 s in 10.0 s (2 cores, 97% busy, 40% for others)",
         against="100% of the requests were sent on time",
     ),
     Row(

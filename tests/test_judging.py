@@ -78,12 +78,14 @@ def test_a_machine_that_was_too_busy() -> None:
         "cores": 2,
         "busy_share": 1.0,
         "others_share": 0.5,
-        "waited_seconds": {"app-1": 8.0},
+        "waited_seconds": {"app-1": 8.0, "nginx": 7.0},
     }
     record = replace(UP, looks=(look("waited-for-cores", "", status=None, value=value),))
     finding = judged("a.promise", [Slow()], record)
     assert finding.verdict.status is THIN
-    assert finding.verdict.measured.startswith("this machine was too busy to tell: the threads of app-1 stood ready")
+    assert finding.verdict.measured.startswith(
+        "this machine was too busy to tell: the threads of app-1 and nginx stood ready"
+    )
     assert judged("a.promise", [Slow()], UP).verdict.status is FAIL
     both = judged("a.promise", [Slow(), Lost()], record)
     assert (both.verdict.status, both.verdict.measured) == (FAIL, "2 were logged out")

@@ -20,6 +20,7 @@ __all__ = [
     "BURST_ERRORS",
     "BURST_IN_WORDS",
     "BURST_SECONDS",
+    "BUSY_SHARE",
     "CHANGES_TOGETHER",
     "DETECT_BY_REQUESTS",
     "DRAINED_IN_WORDS",
@@ -149,10 +150,14 @@ LATE_AFTER_SECONDS = 0.25
 LATE_SHARE = 0.01
 """Share of late or unsent requests from which the load was not the one that was planned."""
 
-WAITED_SHARE = 0.4
-"""Part of a scenario that the balancer or an instance stood ready and was given no core, from which nothing can be concluded from
-requests that were answered late or not at all, if others had the cores meanwhile. Measured on two cores: 0.05 on a quiet machine,
-0.13 with both cores kept busy, 0.1 beside another setup under traffic; 0.5 and more with eight busy programs beside it."""
+WAITED_SHARE = 0.3
+"""Part of a scenario that two of those who serve (the balancer, instances) stood ready and were given no core, from which nothing can
+be concluded from requests that were answered late or not at all, if others had the cores meanwhile. Measured on two cores: 0.05 on a
+quiet machine, 0.13 with both cores kept busy, 0.1 beside another setup under traffic; 0.4 to 0.9 with eight busy programs beside it."""
+
+BUSY_SHARE = 0.9
+"""Part of the processor time of this machine that was used by anybody, below which nobody waits for long: a kernel that says
+otherwise was paused together with its machine, and takes that for the waiting of whoever was next."""
 
 OTHERS_SHARE = 1 / 3
 """Part of the processor time of this machine that others than the harness and the setup used, from which that was their doing. An
