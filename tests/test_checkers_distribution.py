@@ -46,6 +46,14 @@ FRESH = history(traffic(0, 0.37, connection=Connection.FRESH))
             FAIL,
             "1 answer from a stranger",
         ),
+        (history(traffic(0, 3, instances=("10.0.0.8:80", "10.0.0.9:80"))), FAIL, "300 answers from a stranger"),
+        # Behind a balancer that is somebody else's they may be the instances under other names; not where some are known.
+        (
+            history(traffic(0, 3, instances=("10.0.0.8:80", "10.0.0.9:80")), setup={"is_closed": True}),
+            INCONCLUSIVE,
+            "seen_as",
+        ),
+        (history(traffic(0, 3, instances=("app-1", "10.0.0.9:80")), setup={"is_closed": True}), FAIL, "a stranger"),
         # A failure without an instance is the balancer's own word, no stranger.
         (history([*SPREAD.operations, failed(1.001)]), PASS, "3 of 3"),
         # Tried and never answering is not traffic.

@@ -65,7 +65,8 @@ class EveryInstanceGetsTraffic:
     """Every instance answers requests sent through the balancer, and nobody else does.
 
     Expects: operations through the balancer. Any proper answer shows an instance; that one is missing is concluded from
-    fresh connections only, each a choice of its own (a kept-alive one may be pinned).
+    fresh connections only, each a choice of its own (a kept-alive one may be pinned). Where all answers are of strangers behind a
+    balancer that is somebody else's (`setup["is_closed"]`), these may be the instances under other names: inconclusive.
 
     Evidence:
     - `requests` (properly answered), `fresh` (of them), `needed`, `chance` (of missing one by chance);
@@ -100,6 +101,12 @@ class EveryInstanceGetsTraffic:
             return Verdict.inconclusive(unseen, **evidence)
         if strange:
             who = listed(evidence["strangers"])
+            if history.setup.get("is_closed") and len(missing) == len(history.instances):
+                return Verdict.inconclusive(
+                    f"{plural(len(answered), 'answer')} came from {who}, and none from an instance that is named: where these are "
+                    "the instances, say who is who (seen_as in [remote.instances])",
+                    **evidence,
+                )
             return Verdict.fail(f"{plural(len(strange), 'answer')} from a stranger: {who}", **evidence)
         if not history.instances or fresh < needed:
             return Verdict.inconclusive(f"{told}; {fresh} fresh connections, {needed} are needed", **evidence)
