@@ -96,9 +96,8 @@ def _shares(before: _Seen, now: _Seen) -> tuple[float | None, float | None]:
         return None, None
     there_was = now.machine[1] - before.machine[1]
     busy = (now.machine[0] - before.machine[0]) / there_was
+    left_out = now.ours | {_FIRST}
     others = sum(
-        seconds - before.used.get(process, 0.0)
-        for process, seconds in now.used.items()
-        if process[0] not in {*now.ours, _FIRST}
+        seconds - before.used.get(process, 0.0) for process, seconds in now.used.items() if process[0] not in left_out
     )
     return round(busy, 4), round(min(busy, others / there_was), 4)

@@ -160,7 +160,6 @@ def waiting(
     of: float = 10.0,
     busy: float | None = 1.0,
     others: float | None = 0.6,
-    node: str = "app-1",
     second: bool = True,
 ) -> Look:
     """Two waited, the second of them so long."""
@@ -170,7 +169,12 @@ def waiting(
         "cores": 2,
         "busy_share": busy,
         "others_share": others,
-        "waited_seconds": {"nginx": 0.1, "app-2": seconds, node: seconds + 1.0, **({} if second else {"app-2": 0.2})},
+        "waited_seconds": {
+            "nginx": 0.1,
+            "app-2": seconds,
+            "app-1": seconds + 1.0,
+            **({} if second else {"app-2": 0.2}),
+        },
     }
     return Look(what="waited-for-cores", node="", at=9.0, status=None, value=value)
 
